@@ -1,0 +1,206 @@
+"""What the user sees while a study runs: a live table, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gsvae_tune.study.records import TrialResult, TrialState
+
+_PLAIN_S = 15.0  # seconds between plain lines while nothing ends
+
+
+@dataclass
+class ArmProgress:
+    """One arm: trials of its budget, how many ended, the best so far."""
+
+    budget: int
+    ended: int = 0
+    failed: int = 0
+    best: float | None = None
+    best_number: int | None = None
+
+    def add(self, number: int, state: TrialState, value: float | None) -> None:
+        self.ended += 1
+        self.failed += state is TrialState.FAILED
+        better = value is not None and (self.best is None or value < self.best)
+        if state is TrialState.COMPLETE and better:
+            self.best, self.best_number = value, number
+
+
+@dataclass
+class RunningTrial:
+    arm: str
+    number: int
+    first_epoch: int = 0
+    epoch: int = 0
+    value: float | None = None
+    tau_a: float | None = None
+    tau_b: float | None = None
+
+
+class StudyProgress:
+    """The state of a run, and its picture."""
+
+    def __init__(self, name: str, arms: dict[str, ArmProgress], epochs: int, slots: int) -> None:
+        self.name, self.arms, self.epochs, self.slots = name, arms, epochs, slots
+        self.running: dict[tuple[str, int], RunningTrial] = {}
+        self._began = time.monotonic()
+        self._trained = 0  # epochs trained by this run, in ended trials
+
+    def started(self, arm: str, number: int) -> None:
+        self.running[arm, number] = RunningTrial(arm, number)
+
+    def reported(self, arm: str, number: int, report: dict[str, Any]) -> None:
+        trial = self.running.setdefault((arm, number), RunningTrial(arm, number))
+        if not trial.epoch:
+            trial.first_epoch = report["epoch"] - 1
+        trial.epoch, trial.value = report["epoch"], report["value"]
+        trial.tau_a, trial.tau_b = report["tau_a"], report["tau_b"]
+
+    def ended(self, arm: str, number: int, result: TrialResult) -> None:
+        trial = self.running.pop((arm, number), None)
+        self._trained += max(0, result.epochs - (trial.first_epoch if trial else 0))
+        self.arms[arm].add(number, result.state, result.value)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at the pace so far; None before there is one."""
+        done = self._trained + sum(t.epoch - t.first_epoch for t in self.running.values())
+        left = sum(arm.budget - arm.ended for arm in self.arms.values()) * self.epochs
+        left -= sum(t.epoch for t in self.running.values())
+        return None if done == 0 else max(0.0, self.elapsed_s * left / done)
+
+    def line(self) -> str:
+        """One plain line."""
+        arms = ", ".join(
+            f"{name} {arm.ended}/{arm.budget}" + (f" best {arm.best:.3f}" if arm.best else "")
+            for name, arm in self.arms.items()
+        )
+        return f"{arms}; running {len(self.running)}; {self._times()}"
+
+    def _times(self) -> str:
+        eta = self.eta_s
+        left = "estimating what is left" if eta is None else f"about {duration(eta)} left"
+        return f"{duration(self.elapsed_s)} elapsed, {left}"
+
+    def __rich__(self) -> Group:
+        arms = Table(title=f"study {escape(self.name)}", title_justify="left", expand=False)
+        for column in ("arm", "", "trials", "failed", "best neg. ELBO [nats]", "trial"):
+            arms.add_column(column, justify="left" if column in ("arm", "") else "right")
+        for name, arm in self.arms.items():
+            arms.add_row(
+                name,
+                ProgressBar(total=max(1, arm.budget), completed=arm.ended, width=24),
+                f"{arm.ended}/{arm.budget}",
+                str(arm.failed) if arm.failed else "-",
+                "-" if arm.best is None else f"{arm.best:.3f}",
+                "-" if arm.best_number is None else f"#{arm.best_number}",
+            )
+        running = Table(title="running", title_justify="left", expand=False)
+        for column in ("arm", "trial", "epoch", "tau a", "tau b", "neg. ELBO [nats]"):
+            running.add_column(column, justify="left" if column == "arm" else "right")
+        for trial in list(self.running.values())[:12]:
+            running.add_row(
+                trial.arm,
+                f"#{trial.number}",
+                f"{trial.epoch}/{self.epochs}",
+                *("-" if v is None else f"{v:.3f}" for v in (trial.tau_a, trial.tau_b, trial.value)),
+            )
+        return Group(arms, running, Text(self._times()))
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class View(Protocol):
+    """Shows a run; a context manager around it."""
+
+    def __enter__(self) -> View: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+    def changed(self, ended: tuple[str, int, TrialResult] | None = None) -> None:
+        """Called after every change of the state; ``ended`` is a trial that just ended."""
+
+
+class LiveView:
+    """A table that renews itself, for a terminal."""
+
+    def __init__(self, progress: StudyProgress, console: Console) -> None:
+        # get_renderable: the table is drawn when it is shown, not at every report.
+        self._live = Live(
+            console=console, refresh_per_second=4, get_renderable=progress.__rich__, transient=True
+        )
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def changed(self, ended: tuple[str, int, TrialResult] | None = None) -> None:
+        pass
+
+
+class PlainView:
+    """A line for each trial that ends, and one now and then, for logs."""
+
+    def __init__(self, progress: StudyProgress, console: Console) -> None:
+        self._progress, self._console = progress, console
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def changed(self, ended: tuple[str, int, TrialResult] | None = None) -> None:
+        if ended is not None:
+            arm, number, result = ended
+            value = "" if result.value is None else f" {result.value:.3f} nats"
+            why = f" ({result.error})" if result.error else ""
+            self._say(f"{arm} #{number} {result.state.value}{value}{why}")
+        if ended is not None or time.monotonic() - self._shown > _PLAIN_S:
+            self._say(self._progress.line())
+            self._shown = time.monotonic()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def make_view(progress: StudyProgress, console: Console) -> View:
+    return (LiveView if console.is_terminal else PlainView)(progress, console)

@@ -1,0 +1,197 @@
+"""One trial, start to end, in its own folder. No Ray here: `report` is how it tells the outside.
+
+The folder is the only record: config.json says what to train, checkpoint.pt where to go on,
+epochs.jsonl what happened, result.json how it ended. Running a trial again continues it; running
+a finished one reads its result.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from gsvae_tune.search.arms import ARMS
+from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.paths import TrialPaths
+from gsvae_tune.study.records import (
+    ReplicateResult,
+    TrialResult,
+    TrialState,
+    json_line,
+    keep_lines,
+    read_json,
+    read_json_lines,
+)
+from gsvae_tune.study.seeds import replicate_seed
+from gsvae_tune.vae import checkpoint
+from gsvae_tune.vae.data import Splits
+from gsvae_tune.vae.training import EpochRecord, PairTraining
+
+Report = Callable[[dict[str, Any]], None]
+
+_REPORT_S = 0.5  # the live table needs no more
+
+
+def run_trial(
+    assigned: Mapping[str, Any],
+    *,
+    study: StudyConfig,
+    splits: Splits,
+    paths: TrialPaths,
+    gpu_fraction: float,
+    every_epoch: bool,
+    report: Report,
+) -> TrialResult:
+    """Train what is left of a trial and write its result.
+
+    A trial that fails by an exception of its own writes that as its result: one bad
+    configuration never stops a study.
+
+    Args:
+        assigned: arm, number and params as the ledger handed them out.
+        study: the study.
+        splits: the images.
+        paths: the trial's folder; its config.json must be there.
+        gpu_fraction: this trial's share of a GPU's memory, enforced; 0 trains on the CPU.
+        every_epoch: report each epoch (schedulers need it), else about twice a second.
+        report: called with the progress of an epoch.
+    """
+    finished = TrialResult.read(paths.result)
+    if finished is not None:
+        return finished
+    started = time.perf_counter()
+    device = _device(gpu_fraction)
+    try:
+        result = _train(assigned, study, splits, paths, device, every_epoch, report)
+    except Exception as error:  # noqa: BLE001 - becomes the trial's recorded end
+        paths.error.write_text(traceback.format_exc(), encoding="utf-8")
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            message = (
+                f"out of memory on {gpu_fraction:g} of a GPU; a larger --gpus-per-trial, fewer "
+                "replicates or a smaller batch may fit"
+            )
+        last = list(read_json_lines(paths.epochs))[-1:]
+        result = TrialResult(
+            state=TrialState.FAILED,
+            value=None,
+            error=message,
+            epochs=last[0]["epoch"] if last else 0,
+            steps=last[0]["steps"] if last else 0,
+            wall_s=time.perf_counter() - started,
+            device=str(device),
+        )
+    result.write(paths.result)
+    return result
+
+
+def _train(
+    assigned: Mapping[str, Any],
+    study: StudyConfig,
+    splits: Splits,
+    paths: TrialPaths,
+    device: torch.device,
+    every_epoch: bool,
+    report: Report,
+) -> TrialResult:
+    config = read_json(paths.config)
+    seen = {key: config[key] for key in ("arm", "number", "params")}
+    if seen != dict(assigned):
+        raise RuntimeError(f"{paths.config} says {seen}, the search suggested {dict(assigned)}")
+    training = _training(config, study, splits, device)
+    restored = _restore(training, paths)
+    kept = [r for r in read_json_lines(paths.epochs) if r["epoch"] <= training.epoch]
+    keep_lines(paths.epochs, kept)
+    last = EpochRecord(**kept[-1]) if kept and restored else None
+    saved = reported = time.monotonic()
+    with paths.epochs.open("ab", buffering=0) as records:
+        for last in training.epochs():  # noqa: B007 - the last record is what the result is made of
+            records.write(json_line(last.as_dict()))
+            now = time.monotonic()
+            if now - saved >= study.training.checkpoint_s:
+                checkpoint.save(paths.checkpoint, training.state_dict())
+                saved = now
+            if every_epoch or now - reported >= _REPORT_S or last.epoch == 1:
+                report(progress(last))
+                reported = now
+    if last is None:
+        raise RuntimeError("the trial has no epoch to report")
+    checkpoint.save(paths.checkpoint, training.state_dict(with_optimizer=False))
+    return _result(training.results(last), last, device)
+
+
+def _training(
+    config: Mapping[str, Any], study: StudyConfig, splits: Splits, device: torch.device
+) -> PairTraining:
+    arm = ARMS[config["arm"]].model_validate(config["settings"])
+    seeds = [replicate_seed(study.seed, "search", r) for r in range(study.replicates)]
+    steps = len(splits.train) // study.training.batch_size
+    return PairTraining(
+        splits,
+        study.model,
+        study.training,
+        seeds,
+        arm.controller(study.replicates, max(1, steps), study.training.epochs),
+        learning_rate=arm.learning_rate,
+        estimator=arm.estimator,
+        signal=arm.told,
+        device=device,
+    )
+
+
+def _restore(training: PairTraining, paths: TrialPaths) -> bool:
+    """Load the checkpoint if there is a good one; a damaged one means starting again."""
+    try:
+        state = checkpoint.load(paths.checkpoint)
+        if state is not None:
+            training.load_state_dict(state)
+    except ValueError as error:
+        paths.error.write_text(f"started again from epoch 0: {error}\n", encoding="utf-8")
+        return False
+    return state is not None
+
+
+def _device(gpu_fraction: float) -> torch.device:
+    if gpu_fraction > 0 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gpu_fraction))
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def progress(record: EpochRecord) -> dict[str, Any]:
+    """Return what the live table and a scheduler want to know of an epoch."""
+    best = [min(pair) for pair in record.val_neg_elbo_nats]
+    tau = np.array(record.tau)
+    return {
+        "epoch": record.epoch,
+        "value": float(np.mean(best)),
+        "tau_a": float(np.exp(np.log(tau[:, 0]).mean())),  # geometric mean over replicates
+        "tau_b": float(np.exp(np.log(tau[:, 1]).mean())),
+    }
+
+
+def _result(replicates: list[ReplicateResult], last: EpochRecord, device: torch.device) -> TrialResult:
+    lost = [row for row in replicates if row.diverged]
+    values = [row.val_neg_elbo_nats for row in replicates if row.val_neg_elbo_nats is not None]
+    sound = len(values) == len(replicates) and bool(np.isfinite(values).all())
+    error = None
+    if lost:
+        error = f"{len(lost)} of {len(replicates)} replicates: {lost[0].ended}"
+    elif not sound:
+        error = "the validation loss is not finite"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return TrialResult(
+        state=TrialState.COMPLETE if sound else TrialState.FAILED,
+        value=float(np.mean(values)) if sound else None,
+        error=error,
+        epochs=last.epoch,
+        steps=last.steps,
+        wall_s=last.wall_s,
+        device=name,
+        replicates=replicates,
+    )

@@ -1,0 +1,1 @@
+"""Reading a study: tables, and later estimates, figures and the report. Knows neither torch nor ray."""

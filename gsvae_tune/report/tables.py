@@ -1,0 +1,110 @@
+"""The study's tables, rebuilt from the ledger and the trials' folders at any time.
+
+trials      one row a trial
+replicates  one row a (trial, replicate)
+epochs      one row a (trial, replicate, branch, epoch)
+
+Losses are nats per example, lower is better. Columns of the test split are empty until the test
+phase has opened it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from gsvae_tune.search.ledger import TrialRow
+from gsvae_tune.study.paths import StudyPaths
+from gsvae_tune.study.records import TrialResult, atomic_file, read_json_lines
+
+SEARCH = "search"
+
+# Types of the columns every study has, so that an empty or partial study gives the same table.
+TRIALS = {
+    "arm": "str", "phase": "str", "number": "int64", "stratum": "str", "state": "str",
+    "value": "float64", "epochs": "Int64", "steps": "Int64", "wall_s": "float64",
+    "device": "str", "error": "str",
+}  # fmt: skip
+REPLICATES = {
+    "arm": "str", "phase": "str", "number": "int64", "replicate": "int64", "seed": "int64",
+    "best_branch": "str", "val_neg_elbo_nats": "float64", "test_neg_elbo_nats": "float64",
+    "test_iwae_nats": "float64", "kl_nats": "float64", "active_units": "Int64",
+    "diverged": "bool", "collapsed": "bool", "ended": "str", "steps": "int64",
+}  # fmt: skip
+EPOCHS = {
+    "arm": "str", "phase": "str", "number": "int64", "replicate": "int64", "branch": "str",
+    "epoch": "int64", "tau": "float64", "train_loss_relaxed": "float64",
+    "train_loss_discrete": "float64", "control_loss_discrete": "float64",
+    "control_loss_relaxed": "float64", "control_kl_nats": "float64",
+    "val_neg_elbo_nats": "float64", "kl_nats": "float64", "active_units": "Int64",
+    "event": "str", "steps": "int64", "wall_s": "float64",
+}  # fmt: skip
+
+# In a trial's epoch record these are pairs per replicate; the rest of a row comes from its place.
+_PAIRS = [name for name in EPOCHS if name in (
+    "tau", "train_loss_relaxed", "train_loss_discrete", "control_loss_discrete",
+    "control_loss_relaxed", "control_kl_nats", "val_neg_elbo_nats", "kl_nats", "active_units",
+)]  # fmt: skip
+
+
+def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFrame]:
+    """Return the three tables by name."""
+    rows: dict[str, list[dict[str, Any]]] = {"trials": [], "replicates": [], "epochs": []}
+    for trial in sorted(trials, key=lambda trial: (trial.arm, trial.number)):
+        key = {"arm": trial.arm, "phase": SEARCH, "number": trial.number}
+        folder = paths.trial(trial.arm, trial.number)
+        result = TrialResult.read(folder.result)
+        rows["trials"].append(
+            key
+            | {
+                "stratum": trial.stratum,
+                "state": trial.state.value,
+                "value": trial.value,
+                "epochs": result.epochs if result else None,
+                "steps": result.steps if result else None,
+                "wall_s": result.wall_s if result else None,
+                "device": result.device if result else None,
+                "error": trial.error,
+            }
+            | {f"param_{name}": value for name, value in trial.params.items()}
+        )
+        for replicate in result.replicates if result else []:
+            rows["replicates"].append(key | vars(replicate))
+        for record in read_json_lines(folder.epochs):
+            rows["epochs"] += _epoch_rows(key, record)
+    return {
+        "trials": _frame(rows["trials"], TRIALS),
+        "replicates": _frame(rows["replicates"], REPLICATES),
+        "epochs": _frame(rows["epochs"], EPOCHS),
+    }
+
+
+def _epoch_rows(key: dict[str, Any], record: dict[str, Any]) -> list[dict[str, Any]]:
+    shared = key | {name: record[name] for name in ("epoch", "steps", "wall_s")}
+    return [
+        shared
+        | {"replicate": replicate, "branch": "ab"[branch], "event": event}
+        | {name: record[name] and record[name][replicate][branch] for name in _PAIRS}
+        for replicate, event in enumerate(record["event"])
+        for branch in range(2)
+    ]
+
+
+def _frame(rows: list[dict[str, Any]], types: dict[str, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    own = sorted(name for name in frame.columns if name not in types)
+    columns = {
+        name: pd.Series(frame[name] if name in frame else None, index=frame.index, dtype=kind)
+        for name, kind in types.items()
+    }
+    return pd.DataFrame(columns | {name: frame[name] for name in own})
+
+
+def write(tables: dict[str, pd.DataFrame], paths: StudyPaths) -> None:
+    """Write the tables as parquet, each replaced whole."""
+    paths.tables.mkdir(parents=True, exist_ok=True)
+    for name, frame in tables.items():
+        with atomic_file(paths.table(name)) as file:
+            frame.to_parquet(file, index=False)

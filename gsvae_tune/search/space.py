@@ -1,0 +1,285 @@
+"""One arm's search space: checked against the arm, suggested through Optuna, enumerated as a grid.
+
+Settings are suggested in the order in which the study lists them. A range's end may name an earlier
+setting, ``when`` makes a setting conditional on earlier ones. That tau_min <= tau_start <= tau_max
+holds in EVERY configuration is proved when the study is read, so that no trial is spent on an
+illegal one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from pydantic import ValidationError
+
+from gsvae_tune.search.arms import ARMS, Arm
+from gsvae_tune.study.config import ArmConfig, Choice, Fixed, Parameter, Range, Scalar
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.loading import legal_keys
+
+Suggest = Callable[[str, optuna.distributions.BaseDistribution], Any]
+
+
+class ArmSpace:
+    """The space of one arm.
+
+    Args:
+        name: a key of `ARMS`.
+        config: the arm as the study gives it.
+        where: the file, for messages.
+
+    Raises:
+        InputError: naming file, key, value and what is legal.
+    """
+
+    def __init__(self, name: str, config: ArmConfig, where: str) -> None:
+        if name not in ARMS:
+            raise InputError(
+                f"arms.{name}: unknown arm", where=where, legal=legal_keys(name, list(ARMS))
+            )
+        self.name = name
+        self.arm: type[Arm] = ARMS[name]
+        self._defaults = {key: field.default for key, field in self.arm.model_fields.items()}
+        self._parameters: dict[str, Parameter] = dict(config.space)
+        self._where = where
+        for key, parameter in self._parameters.items():
+            self._check(key, parameter)
+        for lower, upper, strict in self.arm.ordered:
+            self._require_order(lower, upper, strict=strict)
+
+    @property
+    def searched(self) -> list[str]:
+        """Settings that Optuna suggests, in order."""
+        return [
+            key
+            for key, parameter in self._parameters.items()
+            if isinstance(parameter, Range)
+            or (isinstance(parameter, Choice) and len(parameter.choices) > 1)
+        ]
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Scalar]:
+        """Ask Optuna for one configuration; return the suggested settings."""
+
+        def ask(key: str, distribution: optuna.distributions.BaseDistribution) -> Any:
+            if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+                return trial.suggest_categorical(key, distribution.choices)
+            if isinstance(distribution, optuna.distributions.IntDistribution):
+                return trial.suggest_int(
+                    key, distribution.low, distribution.high, log=distribution.log
+                )
+            assert isinstance(distribution, optuna.distributions.FloatDistribution)  # noqa: S101
+            return trial.suggest_float(
+                key, distribution.low, distribution.high, log=distribution.log
+            )
+
+        return self._walk(ask)
+
+    def settings(self, params: Mapping[str, Scalar]) -> Arm:
+        """Return the arm's full settings for suggested ones.
+
+        Raises:
+            ValueError: the settings are illegal or of another space.
+        """
+        fixed = {
+            key: parameter.value if isinstance(parameter, Fixed) else parameter.choices[0]
+            for key, parameter in self._parameters.items()
+            if isinstance(parameter, Fixed)
+            or (isinstance(parameter, Choice) and len(parameter.choices) == 1)
+        }
+        return self.arm.model_validate(fixed | dict(params))
+
+    def grid(self, points: int) -> list[dict[str, Scalar]]:
+        """Return all configurations on a grid, each once: ``points`` per range, every choice."""
+        found: list[dict[str, Scalar]] = []
+        # Depth first: each run of _walk replays a path of choices and records how it may branch.
+        paths: list[tuple[int, ...]] = [()]
+        while paths:
+            path = paths.pop()
+            taken: list[int] = []
+
+            def choose(
+                _: str, distribution: optuna.distributions.BaseDistribution,
+                path: tuple[int, ...] = path, taken: list[int] = taken,
+            ) -> Any:  # fmt: skip
+                values = _grid_values(distribution, points)
+                depth = len(taken)
+                if depth < len(path):
+                    taken.append(path[depth])
+                else:
+                    taken.append(0)
+                    paths.extend((*taken[:depth], other) for other in range(1, len(values)))
+                return values[taken[depth]]
+
+            params = self._walk(choose)
+            if self._is_legal(params):
+                found.append(params)
+        return found
+
+    def _is_legal(self, params: Mapping[str, Scalar]) -> bool:
+        """Ends that meet (tau_min = tau_start = tau_max) have no chance in a draw but do in a grid."""
+        try:
+            self.settings(params).controller(replicates=1, steps_per_epoch=1, epochs=1)
+        except ValueError:
+            return False
+        return True
+
+    def _walk(self, ask: Suggest) -> dict[str, Scalar]:
+        params: dict[str, Scalar] = {}
+        for key in self.searched:
+            parameter = self._parameters[key]
+            if self._is_active(parameter, params):
+                params[key] = ask(key, self._distribution(key, parameter, params))
+        return params
+
+    def _is_active(self, parameter: Parameter, params: Mapping[str, Scalar]) -> bool:
+        if isinstance(parameter, Fixed) or parameter.when is None:
+            return True
+        return all(
+            self._present(key, params) in (legal if isinstance(legal, list) else [legal])
+            for key, legal in parameter.when.items()
+        )
+
+    def _present(self, key: str, params: Mapping[str, Scalar]) -> Any:
+        if key in params:
+            return params[key]
+        parameter = self._parameters.get(key)
+        if isinstance(parameter, Fixed):
+            return parameter.value
+        if isinstance(parameter, Choice) and len(parameter.choices) == 1:
+            return parameter.choices[0]
+        return self._defaults[key]
+
+    def _distribution(
+        self, key: str, parameter: Parameter, params: Mapping[str, Scalar]
+    ) -> optuna.distributions.BaseDistribution:
+        if isinstance(parameter, Choice):
+            return optuna.distributions.CategoricalDistribution(parameter.choices)
+        assert isinstance(parameter, Range)  # noqa: S101 - `searched` gives no fixed ones
+        low, high = (
+            self._present(end, params) if isinstance(end, str) else end
+            for end in (parameter.low, parameter.high)
+        )
+        if self._is_whole(key):
+            return optuna.distributions.IntDistribution(int(low), int(high), log=parameter.log)
+        return optuna.distributions.FloatDistribution(low, high, log=parameter.log)
+
+    def _is_whole(self, key: str) -> bool:
+        return self.arm.model_fields[key].annotation is int
+
+    # Checks when the study is read -------------------------------------------------------------
+
+    def _fail(self, key: str, problem: str, legal: str) -> None:
+        raise InputError(f"arms.{self.name}.space.{key}: {problem}", where=self._where, legal=legal)
+
+    def _check(self, key: str, parameter: Parameter) -> None:
+        known = list(self.arm.model_fields)
+        if key not in known:
+            self._fail(key, "unknown setting", legal_keys(key, known))
+        earlier = list(itertools.takewhile(lambda other: other != key, self._parameters))
+        if isinstance(parameter, Fixed):
+            self._check_value(key, parameter.value)
+            return
+        if isinstance(parameter, Choice):
+            for choice in parameter.choices:
+                self._check_value(key, choice)
+        else:
+            self._check_range(key, parameter, earlier)
+        for named, legal in (parameter.when or {}).items():
+            if named not in known or (named in self._parameters and named not in earlier):
+                legal_names = [name for name in known if name in earlier or name not in self._parameters]
+                self._fail(f"{key}.when", f"{named!r} is not set before it", ", ".join(legal_names))
+            for value in legal if isinstance(legal, list) else [legal]:
+                self._check_value(named, value, f"{key}.when.{named}")
+
+    def _check_range(self, key: str, parameter: Range, earlier: list[str]) -> None:
+        if self.arm.model_fields[key].annotation not in (int, float):
+            self._fail(key, "a range on a setting that is no number", "a value or a list of values")
+        for end in (parameter.low, parameter.high):
+            if not isinstance(end, str):
+                self._check_value(key, int(end) if self._is_whole(key) and end == int(end) else end)
+                continue
+            numeric = [
+                name
+                for name in earlier
+                if self.arm.model_fields[name].annotation in (int, float)
+                and getattr(self._parameters[name], "when", None) is None
+            ]
+            if end not in numeric:
+                self._fail(
+                    key,
+                    f"its end {end!r} is no number and no earlier setting",
+                    f"a number, or one of: {', '.join(numeric) or '(no setting stands before it)'}",
+                )
+        if self._hull(parameter.low)[1] > self._hull(parameter.high)[0]:
+            shown = [self._hull(end) for end in (parameter.low, parameter.high)]
+            self._fail(
+                key, f"the range may be empty: low in {shown[0]}, high in {shown[1]}", "low < high"
+            )
+        if parameter.log and self._hull(parameter.low)[0] <= 0:
+            self._fail(key, "a logarithmic range that reaches 0", "low > 0")
+
+    def _check_value(self, key: str, value: Any, shown: str | None = None) -> None:
+        try:
+            self.arm.model_validate({key: value})
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            problem, _, legal = message.partition("; legal: ")
+            if not legal:
+                problem, legal = f"{value!r} is not legal", message.removeprefix("Input should be ")
+            self._fail(shown or key, problem, legal)
+
+    def _require_order(self, lower: str, upper: str, *, strict: bool) -> None:
+        """Prove lower <= upper for every configuration, or say which values break it."""
+        above_lower = {lower, *self._chain(self._parameters.get(lower), "high")}
+        below_upper = {upper, *self._chain(self._parameters.get(upper), "low")}
+        if above_lower & below_upper:
+            return  # one is an end of the other, or a third setting lies between them
+        low, high = self._hull(lower), self._hull(upper)
+        if low[1] < high[0] or (low[1] == high[0] and not (strict and low[0] == high[1])):
+            return
+        key, other = (lower, upper) if lower in self._parameters else (upper, lower)
+        self._fail(
+            key,
+            f"{lower} {_interval(low)} does not stay below {upper} {_interval(high)}",
+            f"{lower} < {upper} in every configuration, with tau_start in [tau_min, tau_max]; an end "
+            f"of a range may name {other}",
+        )
+
+    def _chain(self, parameter: Parameter | None, end: str) -> Iterator[str]:
+        """Follow an end from name to name."""
+        while isinstance(parameter, Range) and isinstance(name := getattr(parameter, end), str):
+            yield name
+            parameter = self._parameters[name]
+
+    def _hull(self, end: float | str) -> tuple[float, float]:
+        """Return the lowest and highest value that a setting, or an end, can have."""
+        if not isinstance(end, str):
+            return (end, end)
+        parameter = self._parameters.get(end)
+        if isinstance(parameter, Range):
+            return (self._hull(parameter.low)[0], self._hull(parameter.high)[1])
+        if isinstance(parameter, Choice):
+            return (min(parameter.choices), max(parameter.choices))  # type: ignore[type-var,return-value]
+        value = self._present(end, {})
+        return (value, value)
+
+
+def _interval(hull: tuple[float, float]) -> str:
+    return f"= {hull[0]}" if hull[0] == hull[1] else f"in [{hull[0]}, {hull[1]}]"
+
+
+def _grid_values(distribution: optuna.distributions.BaseDistribution, points: int) -> list[Any]:
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return list(distribution.choices)
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    if low == high:
+        return [low]
+    space = np.geomspace if distribution.log else np.linspace  # type: ignore[attr-defined]
+    values = np.clip(space(low, high, points), low, high)
+    if isinstance(distribution, optuna.distributions.IntDistribution):
+        return sorted({round(value) for value in values})
+    return [float(value) for value in values]

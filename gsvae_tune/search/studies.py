@@ -1,0 +1,128 @@
+"""Finding and reading studies: a file, or the name of one that is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gsvae_tune.search
+from gsvae_tune.search.arms import ARMS
+from gsvae_tune.search.space import ArmSpace
+from gsvae_tune.study.config import Choice, Fixed, Range, StudyConfig
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.loading import legal_keys, override, parse, read_yaml
+
+DEFAULT_STUDY = "digits"
+
+
+def shipped() -> dict[str, Path]:
+    """Return the shipped studies by name; in a wheel they lie inside the package."""
+    package = Path(gsvae_tune.search.__file__).parent.parent
+    for folder in (package / "search_spaces", package.parent / "search_spaces"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def find(study: str) -> Path:
+    """Return the file of a study given by name or path.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = shipped()
+    if study in known:
+        return known[study]
+    path = Path(study).expanduser()
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    raise InputError(
+        f"no study named {study!r}",
+        legal=f"a .yaml file, or one of {legal_keys(study, list(known))}",
+        next_step="gsvae-tune spaces",
+    )
+
+
+def load(study: str, overrides: Mapping[str, tuple[Any, str]] | None = None) -> StudyConfig:
+    """Read and check a study.
+
+    Args:
+        study: a file, or the name of a shipped one.
+        overrides: dotted key -> (value, the flag that set it).
+
+    Raises:
+        InputError: with file, key, value and what is legal.
+    """
+    path = find(study)
+    raw = read_yaml(path)
+    raw.setdefault("name", path.stem)
+    for key, (value, flag) in (overrides or {}).items():
+        override(raw, key, value, flag)
+    config = parse(raw, str(path), {key: flag for key, (_, flag) in (overrides or {}).items()})
+    check(config, str(path))
+    return config
+
+
+def check(config: StudyConfig, where: str) -> None:
+    """Check what only the arms know.
+
+    Raises:
+        InputError: with file, key, value and what is legal.
+    """
+    for name, arm in config.arms.items():
+        space = ArmSpace(name, arm, where)
+        if config.search.sampler == "grid":
+            size = len(space.grid(config.search.grid_points))
+            if size < config.search.trials:
+                raise InputError(
+                    f"search.trials: {config.search.trials} is more than the grid of arm {name} holds",
+                    where=where,
+                    legal=f"at most {size} (search.grid_points: {config.search.grid_points})",
+                )
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a study file: every key, its meaning, its bounds."""
+    base = StudyConfig.model_json_schema()
+    definitions = base["$defs"]
+    for kind in (Range, Choice):  # a search space may use them; StudyConfig names them all
+        definitions.setdefault(kind.__name__, kind.model_json_schema())
+    definitions.setdefault(Fixed.__name__, Fixed.model_json_schema())
+    arms: dict[str, Any] = {}
+    for name, arm in ARMS.items():
+        settings = {}
+        for key, field in arm.model_json_schema()["properties"].items():
+            value = {k: v for k, v in field.items() if k not in ("title", "description", "default")}
+            forms = [
+                value,
+                {"type": "array", "items": value, "minItems": 1},
+                {"$ref": "#/$defs/Choice"},
+                {"$ref": "#/$defs/Fixed"},
+            ]
+            if field.get("type") in ("number", "integer"):
+                forms.append({"$ref": "#/$defs/Range"})
+            settings[key] = {
+                "anyOf": forms,
+                "description": field["description"],
+                "default": field["default"],
+            }
+        arms[name] = {
+            "type": "object",
+            "description": (arm.__doc__ or "").splitlines()[0],
+            "properties": {
+                "space": {"type": "object", "properties": settings, "additionalProperties": False}
+            },
+            "required": ["space"],
+            "additionalProperties": False,
+        }
+    base["properties"]["arms"] = {
+        "type": "object",
+        "description": "the methods compared, each with its own search space",
+        "properties": arms,
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    definitions.pop("ArmConfig", None)
+    base["required"] = ["arms"]  # the name defaults to the file's
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **base}

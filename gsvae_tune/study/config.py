@@ -1,0 +1,249 @@
+"""A study's configuration: validated and frozen, so that an illegal one cannot exist.
+
+Field descriptions are the documentation: `gsvae-tune schema` prints them, the errors quote the
+bounds. What an arm's space may contain is known one layer up (`gsvae_tune.search.arms`); here a
+space is any mapping of setting names to `Parameter`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Scalar = bool | int | float | str
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+FORMAT_VERSION = 1
+
+
+class Frozen(BaseModel):
+    """No unknown keys, no silent conversions, no change after construction."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DataConfig(Frozen):
+    """Which images, how they become binary, how they are split."""
+
+    source: str = Field(
+        "digits",
+        pattern=r"^(digits|mnist|fashion-mnist|(idx|npz):.+)$",
+        description="digits (embedded, 8x8), mnist, fashion-mnist, idx:DIR (the four standard idx "
+        "files) or npz:FILE (an array `images`, (n, height, width) or (n, pixels))",
+    )
+    dir: str | None = Field(
+        None,
+        description="folder of the idx files of mnist or fashion-mnist; default: $GSVAE_DATA, "
+        "then the user's cache folder. No part of the study's identity",
+    )
+    binarization: Literal["threshold", "static", "dynamic", "none"] = Field(
+        "threshold",
+        description="threshold: pixel > 0.5; static: one Bernoulli draw for the whole study; "
+        "dynamic: training images redrawn each epoch, the other splits drawn once; none: grey "
+        "values as probabilities. Losses of different binarizations are never comparable",
+    )
+    limit: int | None = Field(
+        None, ge=1, description="use at most this many training images (chosen by the seed)"
+    )
+    control: Probability = Field(
+        0.1, description="share of the images whose loss the temperature controller reads"
+    )
+    validation: Probability = Field(
+        0.15, description="share of the images that rank the trials"
+    )
+    test: Probability = Field(
+        0.2, description="share sealed for the end; unused where the data set has its own test set"
+    )
+
+    @model_validator(mode="after")
+    def _shares_leave_training_images(self) -> DataConfig:
+        if self.control + self.validation + self.test >= 1.0:
+            raise ValueError(
+                "control + validation + test leave no training images; legal: a sum below 1"
+            )
+        return self
+
+
+class ModelConfig(Frozen):
+    """The VAE that every member is: a mirrored multilayer perceptron with categorical latents."""
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
+        (128,), min_length=1, description="widths of the encoder's hidden layers; the decoder mirrors"
+    )
+    latents: int = Field(8, ge=1, le=4096, description="number of categorical latent variables")
+    categories: int = Field(8, ge=2, le=4096, description="categories of each latent variable")
+
+
+class TrainingConfig(Frozen):
+    """What every trial of every arm trains: equal compute by construction."""
+
+    epochs: int = Field(60, ge=1, description="epochs of every trial")
+    batch_size: int = Field(50, ge=1, description="images in a batch; a last partial batch is dropped")
+    evaluation_samples: int = Field(
+        1, ge=1, description="one-hot code samples an image in each evaluation of the loss"
+    )
+    checkpoint_s: float = Field(
+        15.0, gt=0.0, le=30.0, description="seconds between checkpoints of a running trial, at most"
+    )
+
+
+class SearchConfig(Frozen):
+    """How configurations are chosen."""
+
+    trials: int = Field(20, ge=1, description="trials of each arm; may be raised later")
+    sampler: Literal["tpe", "random", "qmc", "grid", "gp", "cmaes"] = Field(
+        "tpe", description="Optuna's sampler after the random stratum"
+    )
+    random_fraction: float = Field(
+        0.3, ge=0.0, le=1.0, description="share of each arm's trials, the first ones, drawn at random"
+    )
+    grid_points: int = Field(
+        3, ge=2, description="points per numeric setting for sampler grid; choices are all taken"
+    )
+    scheduler: Literal["fifo", "asha"] = Field(
+        "fifo",
+        description="fifo trains every trial to the end (for claims); asha stops weak trials early "
+        "(to explore: curves of temperature schedules cross)",
+    )
+    lookahead: int = Field(
+        4,
+        ge=1,
+        description="a trial is suggested from the results of the trials up to `lookahead` numbers "
+        "before it, so that up to this many trials of an arm train at once and suggestions do not "
+        "depend on which finishes first",
+    )
+
+
+class ResourcesConfig(Frozen):
+    """What a trial gets of the machine. No part of the study's identity."""
+
+    gpus: int | None = Field(None, ge=0, description="logical GPUs to use; default: those found")
+    cpus: int | None = Field(None, ge=1, description="logical CPUs to use; default: those found")
+    gpus_per_trial: float | None = Field(
+        None,
+        ge=0.0,
+        le=1.0,
+        description="fraction of a GPU a trial, best 1/k; its memory share is enforced. "
+        "Default: 0.25 where there is a GPU, else 0",
+    )
+    cpus_per_trial: float | None = Field(
+        None, gt=0.0, description="CPUs a trial; default: 1, or less where GPU trials share them"
+    )
+
+
+class Range(Frozen):
+    """A numeric setting between two ends; an end may be the name of another setting."""
+
+    low: float | str
+    """lower end, or the name of an earlier setting"""
+    high: float | str
+    """upper end, or the name of an earlier setting"""
+    log: bool = False
+    """sample the logarithm uniformly"""
+    when: dict[str, Scalar | list[Scalar]] | None = None
+    """sample only where the named settings have one of these values"""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Range:
+        low, high = self.low, self.high
+        if not isinstance(low, str) and not isinstance(high, str) and low >= high:
+            raise ValueError(f"the range [{low}, {high}] is empty; legal: low < high")
+        if self.log and not isinstance(low, str) and low <= 0:
+            raise ValueError(f"low is {low} on a logarithmic range; legal: low > 0")
+        return self
+
+
+class Choice(Frozen):
+    """A setting that takes one of several values."""
+
+    choices: list[Scalar] = Field(min_length=1)
+    """the values"""
+    when: dict[str, Scalar | list[Scalar]] | None = None
+    """sample only where the named settings have one of these values"""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Choice:
+        if len({json.dumps(choice) for choice in self.choices}) < len(self.choices):
+            raise ValueError(f"choices {self.choices} repeat a value; legal: distinct values")
+        return self
+
+
+class Fixed(Frozen):
+    """A setting that is not searched."""
+
+    value: Scalar
+    """the value"""
+
+
+Parameter = Range | Choice | Fixed
+
+
+def _parameter(raw: Any) -> Any:
+    """Read the three ways to write a parameter: a value, a list of choices, a mapping."""
+    if isinstance(raw, Range | Choice | Fixed):
+        return raw
+    if isinstance(raw, bool | int | float | str):
+        return Fixed(value=raw)
+    if isinstance(raw, list):
+        return Choice.model_validate({"choices": raw})
+    if isinstance(raw, dict):
+        kind = next(
+            (kind for key, kind in (("choices", Choice), ("value", Fixed)) if key in raw), Range
+        )
+        return kind.model_validate(raw)
+    raise ValueError("legal: a value, a list of values, or {low, high, log, when}")
+
+
+class ArmConfig(Frozen):
+    """One training method and what is searched in it."""
+
+    space: dict[str, Annotated[Parameter, BeforeValidator(_parameter)]] = Field(
+        description="settings of the arm: a value, a list of choices, or {low, high, log, when}; "
+        "settings not named keep their default"
+    )
+
+
+class StudyConfig(Frozen):
+    """A whole study."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="the study's name and the name of its folder",
+    )
+    description: str = Field("", description="one line for the reader")
+    seed: int = Field(0, ge=0, lt=2**63, description="every random number of the study follows")
+    replicates: int = Field(3, ge=1, le=1024, description="seeds inside a trial, trained stacked")
+    data: DataConfig = Field(default_factory=DataConfig, description="the images")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="the VAE of every member")
+    training: TrainingConfig = Field(
+        default_factory=TrainingConfig, description="what every trial trains"
+    )
+    search: SearchConfig = Field(
+        default_factory=SearchConfig, description="how configurations are chosen"
+    )
+    arms: dict[str, ArmConfig] = Field(min_length=1, description="the methods compared")
+    resources: ResourcesConfig = Field(
+        default_factory=ResourcesConfig, description="what a trial gets of the machine"
+    )
+    out: str = Field("studies", description="folder in which the study's folder is made")
+    storage: str | None = Field(
+        None, description="Optuna storage URL; default: a journal file in the study's folder"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes this study this study: all but where it runs and how long."""
+        whole = self.model_dump(mode="json")
+        for key in ("description", "resources", "out", "storage"):
+            del whole[key]
+        del whole["data"]["dir"], whole["search"]["trials"], whole["training"]["checkpoint_s"]
+        return whole
+
+    def digest(self) -> str:
+        """Return the hash of `identity`, hexadecimal."""
+        canonical = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,90 @@
+"""Every file name a study writes, in one place (the study folder's contract)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrialPaths:
+    """The folder of one trial: the only record of its epochs and of its checkpoint."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def epochs(self) -> Path:
+        return self.root / "epochs.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint.pt"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def error(self) -> Path:
+        """Traceback of a trial that failed by an exception."""
+        return self.root / "error.txt"
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The folder of one study, ``<out>/<study>``."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, out: str, name: str) -> StudyPaths:
+        return cls(Path(out).expanduser().absolute() / name)
+
+    @property
+    def study(self) -> Path:
+        return self.root / "study.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "driver.lock"
+
+    @property
+    def holder(self) -> Path:
+        """Who holds the lock, for the message to a second driver."""
+        return self.root / "driver.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "optuna.journal"
+
+    @property
+    def trials(self) -> Path:
+        return self.root / "trials"
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    def table(self, name: str, suffix: str = "parquet") -> Path:
+        return self.tables / f"{name}.{suffix}"
+
+    def trial(self, arm: str, number: int) -> TrialPaths:
+        return TrialPaths(self.trials / arm / str(number))
+
+    def exists(self) -> bool:
+        return self.study.is_file()
+
+
+def find_studies(folder: Path) -> Iterator[StudyPaths]:
+    """Yield ``folder`` itself if it is a study, else the studies directly inside it."""
+    if StudyPaths(folder).exists():
+        yield StudyPaths(folder)
+    elif folder.is_dir():
+        for child in sorted(folder.iterdir()):
+            if StudyPaths(child).exists():
+                yield StudyPaths(child)

@@ -1,0 +1,138 @@
+"""Writing and reading a study's files: atomic JSON, append-only JSON lines, a trial's result.
+
+Numbers that are not finite are written as null: JSON has no NaN, and other tools stop at it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+class TrialState(str, Enum):
+    """How a trial ended; the value is what tables hold."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    RUNNING = "running"  # asked for and not ended: will be continued by the next run
+
+
+@dataclass(frozen=True)
+class ReplicateResult:
+    """One replicate of a finished trial; losses in nats per example, lower is better."""
+
+    replicate: int
+    seed: int
+    best_branch: str | None  # lower one-hot loss on the control split at the end
+    val_neg_elbo_nats: float | None  # of best_branch, one-hot codes, validation split
+    kl_nats: float | None  # of best_branch, validation split
+    active_units: int | None  # of best_branch, validation split
+    diverged: bool
+    collapsed: bool
+    ended: str | None  # why it ended early
+    steps: int  # optimizer steps of each of its two members
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What `result.json` holds."""
+
+    state: TrialState
+    value: float | None  # mean over replicates of val_neg_elbo_nats
+    error: str | None
+    epochs: int
+    steps: int
+    wall_s: float
+    device: str
+    replicates: list[ReplicateResult] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> TrialResult | None:
+        """Return the result, or None where there is none yet."""
+        if not path.is_file():
+            return None
+        raw = read_json(path)
+        replicates = [ReplicateResult(**row) for row in raw.pop("replicates")]
+        return cls(**raw | {"state": TrialState(raw["state"]), "replicates": replicates})
+
+
+def finite(value: Any) -> Any:
+    """Return the same nested value with every non-finite number replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``: readers see the old file or the new one, whole."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+class atomic_file:  # noqa: N801 - used like a function, as contextlib's managers are
+    """``with atomic_file(path) as file``: a binary file that takes its name when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # The process id keeps a dying driver's temporary file apart from its successor's.
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> BinaryIO:
+        self._file = self._temporary.open("wb")
+        return self._file
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._temporary.replace(self._path)
+        else:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(finite(value), indent=2, allow_nan=False, ensure_ascii=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def json_line(value: Any) -> bytes:
+    return (json.dumps(finite(value), allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield whole records; a torn last line (the writer was killed) ends the reading quietly."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+
+def keep_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Rewrite a JSON lines file to hold just ``records``."""
+    write_atomic(path, b"".join(json_line(record) for record in records))

@@ -1,0 +1,213 @@
+"""study.json: what a study is and where it ran; and the lock that keeps it to one driver."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+
+import gsvae_tune
+from gsvae_tune.study.config import FORMAT_VERSION, StudyConfig
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.paths import StudyPaths
+from gsvae_tune.study.records import read_json, write_json
+
+_VERSIONS = ("torch", "ray", "optuna", "numpy", "pandas", "scikit-learn")
+
+
+class DataFacts(Protocol):
+    """What is recorded of the data (see `vae.data.Splits`)."""
+
+    @property
+    def checksum(self) -> str: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+
+
+def open_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> None:
+    """Make the study's folder, or check that the one there is this study's; write study.json.
+
+    Raises:
+        InputError: the folder cannot be written, or holds another study or other data.
+    """
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    created = now
+    if paths.exists():
+        recorded = read_study(paths)
+        _refuse_another(paths, recorded, config, data)
+        created = recorded["created"]
+    stored = config.model_dump(mode="json")
+    stored["storage"] = None if config.storage is None else "(a database; give --storage again)"
+    value = {
+        "format_version": FORMAT_VERSION,
+        "name": config.name,
+        "digest": config.digest(),
+        "seed": config.seed,
+        "config": stored,
+        "data": {"checksum": data.checksum, "images": data.counts},
+        "created": created,
+        "updated": now,
+        "versions": versions(),
+        "hardware": hardware(),
+        "git_commit": git_commit(),
+    }
+    write_json(paths.study, value)
+
+
+def read_study(paths: StudyPaths) -> dict[str, Any]:
+    """Return study.json.
+
+    Raises:
+        InputError: not there, not readable, or of another format version.
+    """
+    try:
+        value = read_json(paths.study)
+        version = value["format_version"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"is no readable study file: {type(error).__name__}: {error}", where=str(paths.study)
+        ) from error
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"has format version {version}", where=str(paths.study), legal=str(FORMAT_VERSION)
+        )
+    return dict(value)
+
+
+def read_config(paths: StudyPaths) -> StudyConfig:
+    """Return the configuration a study's folder was made with."""
+    stored = read_study(paths)["config"]
+    return StudyConfig.model_validate_json(json.dumps(stored | {"storage": None}))
+
+
+def _refuse_another(
+    paths: StudyPaths, recorded: Mapping[str, Any], config: StudyConfig, data: DataFacts
+) -> None:
+    old, new = _flat(read_config(paths).identity()), _flat(config.identity())
+    changed = [
+        f"    {key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if changed:
+        raise InputError(
+            "this folder holds the study under other settings (recorded -> asked for):\n"
+            + "\n".join(changed),
+            where=str(paths.root),
+            legal="the recorded settings (search.trials may change), or another name",
+            next_step="--name NAME or --out DIR for a study of its own; nothing was changed",
+        )
+    if recorded["data"]["checksum"] != data.checksum:
+        raise InputError(
+            "the images are not those the study began with (SHA-256 "
+            f"{recorded['data']['checksum'][:12]}..., now {data.checksum[:12]}...)",
+            where=str(paths.root),
+            legal="the same data, or another name",
+            next_step="--data-dir DIR, or --name NAME for a new study; nothing was changed",
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+@contextmanager
+def driver_lock(paths: StudyPaths) -> Iterator[None]:
+    """Hold the study's folder for this process; the lock dies with its holder.
+
+    Raises:
+        InputError: the folder cannot be written, or another driver holds it.
+    """
+    try:
+        paths.root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(paths.lock, timeout=0)
+        lock.acquire()
+    except filelock.Timeout as error:
+        holder = read_json(paths.holder) if paths.holder.is_file() else {}
+        raise InputError(
+            f"another run of this study holds the folder: process {holder.get('pid', '?')} on "
+            f"{holder.get('host', '?')} since {holder.get('since', '?')}",
+            where=str(paths.root),
+            next_step="wait for it, or stop it; gsvae-tune status shows how far it is",
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror}",
+            where=str(paths.root),
+            legal="a folder this user may write to (--out DIR)",
+        ) from error
+    try:
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json(paths.holder, {"pid": os.getpid(), "host": platform.node(), "since": since})
+        yield
+    finally:
+        paths.holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def is_running(paths: StudyPaths) -> bool:
+    """Whether a driver holds the study now."""
+    if not paths.lock.exists():
+        return False
+    try:
+        with filelock.FileLock(paths.lock, timeout=0):
+            return False
+    except (filelock.Timeout, OSError):
+        return True
+
+
+def versions() -> dict[str, str]:
+    found = {"gsvae-tune": gsvae_tune.__version__, "python": platform.python_version()}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """What the driver's machine is; each trial records the device it trained on."""
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def git_commit() -> str | None:
+    """The commit of the source checkout this package runs from, None when installed."""
+    checkout = Path(gsvae_tune.__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    done = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"],  # noqa: S607 - the user's git
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None

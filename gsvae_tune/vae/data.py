@@ -1,0 +1,294 @@
+"""Images: where they come from, how they become binary, how they are split. No torch here.
+
+All images are unsigned bytes of shape (n, pixels), 0 to 255. `load_splits` gives train, control
+and validation; the test split is not in what it returns, so nothing that trains can see it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from gsvae_tune.study.config import DataConfig
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.seeds import derive
+
+Bytes = NDArray[np.uint8]
+
+TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
+TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
+
+# SHA-256 of the unpacked files, so that a packed, a plain and a fetched copy are judged alike. Taken
+# from the published files, those whose packed MD5 sums are f68b3c2d..., 9fb629c4... (MNIST) and
+# 8d4fb7e6..., bef4ecab... (Fashion-MNIST, https://github.com/zalandoresearch/fashion-mnist).
+CHECKSUMS = {
+    "mnist": {
+        TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    },
+    "fashion-mnist": {
+        TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What training may see; shape (images, pixels), bytes.
+
+    With binarization threshold and static every split holds 0 and 255 only; with dynamic only
+    control and validation do, and `train` stays grey for the trainer to redraw each epoch.
+    """
+
+    train: Bytes
+    control: Bytes
+    validation: Bytes
+    height: int
+    width: int
+    checksum: str  # SHA-256 of all images before splitting and binarization, hexadecimal
+    redraw: bool  # binarize `train` anew each epoch
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {
+            "train": len(self.train),
+            "control": len(self.control),
+            "validation": len(self.validation),
+        }
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Raw images; `test` is None where the data set has no test set of its own."""
+
+    train: Bytes  # (n, height, width)
+    test: Bytes | None
+
+
+def load_splits(config: DataConfig, seed: int) -> Splits:
+    """Return the splits that training may see; a test set stays behind.
+
+    The split depends on the study's seed and on the data alone.
+
+    Raises:
+        InputError: data missing, corrupt, or too few.
+    """
+    raw = _load(config)
+    count, height, width = raw.train.shape
+    flat = raw.train.reshape(count, height * width)
+    order = np.random.default_rng(derive(seed, "split")).permutation(count)
+    sizes = {"control": round(config.control * count), "validation": round(config.validation * count)}
+    if raw.test is None:
+        sizes["test"] = round(config.test * count)
+    sizes["train"] = count - sum(sizes.values())
+    if config.limit is not None:
+        sizes["train"] = min(sizes["train"], config.limit)
+    if min(sizes.values()) < 1:
+        raise InputError(
+            f"{count} images give the splits {sizes}",
+            where=f"data.source {config.source}",
+            legal="at least one image in each split",
+        )
+    chosen: dict[str, NDArray[np.intp]] = {}
+    start = 0
+    for name in ("test", "control", "validation", "train"):  # the sealed split first and fixed
+        size = sizes.get(name, 0)
+        chosen[name] = order[start : start + size]
+        start += size
+    splits = {
+        name: _binarize(flat[chosen[name]], config.binarization, derive(seed, "binarize", name), name)
+        for name in ("train", "control", "validation")
+    }
+    return Splits(
+        **splits,
+        height=height,
+        width=width,
+        checksum=_checksum(raw),
+        redraw=config.binarization == "dynamic",
+    )
+
+
+def _binarize(images: Bytes, how: str, seed: int, split: str) -> Bytes:
+    if how == "none" or (how == "dynamic" and split == "train"):
+        return images
+    if how == "threshold":
+        on = images > 127
+    else:  # one Bernoulli draw a pixel, the grey value its probability
+        draw = np.random.default_rng(seed).random(images.shape, dtype=np.float32)
+        on = draw * np.float32(255.0) < images
+    return np.where(on, np.uint8(255), np.uint8(0))
+
+
+def _checksum(raw: _Images) -> str:
+    digest = hashlib.sha256()
+    for images in (raw.train, raw.test):
+        if images is not None:
+            digest.update(repr(images.shape).encode())
+            digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()
+
+
+def _load(config: DataConfig) -> _Images:
+    if config.source == "digits":
+        return _digits()
+    kind, _, rest = config.source.partition(":")
+    if kind == "npz":
+        return _npz(Path(rest).expanduser())
+    if kind == "idx":
+        return _idx_folder(Path(rest).expanduser(), None)
+    folder = find_folder(config.source, config.dir)
+    return _idx_folder(folder, CHECKSUMS[config.source])
+
+
+def _digits() -> _Images:
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second, for this source only
+
+    grey = load_digits().images  # (1797, 8, 8), 0 to 16
+    return _Images(np.round(grey * (255.0 / 16.0)).astype(np.uint8), None)
+
+
+def cache_folder() -> Path:
+    return Path(platformdirs.user_cache_dir("gsvae-tune")) / "data"
+
+
+def find_folder(source: str, given: str | None) -> Path:
+    """Return the folder that holds a named data set's idx files.
+
+    Looks in the given folder, $GSVAE_DATA and the user's cache, in each also under the data
+    set's name. A given folder is the only one looked at.
+
+    Raises:
+        InputError: found nowhere; says where it looked and how to get the data.
+    """
+    if given is not None:
+        roots = [Path(given).expanduser()]
+    else:
+        named = os.environ.get("GSVAE_DATA")
+        roots = [Path(named).expanduser()] if named else []
+        roots.append(cache_folder())
+    candidates = [place for root in roots for place in (root, root / source)]
+    for place in candidates:
+        # A folder of another data set beside ours has the same file names: prefer a named one.
+        if place.name == source and (place / TRAIN_IMAGES).is_file():
+            return place
+    for place in candidates:
+        if (place / TRAIN_IMAGES).is_file():
+            return place
+    raise InputError(
+        f"{TRAIN_IMAGES} of {source} was not found in {', '.join(map(str, candidates))}",
+        where="data.dir",
+        legal="a folder with the four idx.gz files, or one that holds such a folder named "
+        f"{source}: --data-dir DIR, or $GSVAE_DATA",
+        next_step=f"gsvae-tune data fetch {source}",
+    )
+
+
+def _idx_folder(folder: Path, checksums: dict[str, str] | None) -> _Images:
+    train = read_idx(folder, TRAIN_IMAGES, checksums)
+    if checksums is None and not _packed_or_plain(folder, TEST_IMAGES).is_file():
+        return _Images(train, None)
+    test = read_idx(folder, TEST_IMAGES, checksums)
+    if train.shape[1:] != test.shape[1:]:
+        raise InputError(
+            f"training images are {train.shape[1:]}, test images {test.shape[1:]}",
+            where=str(folder),
+            legal="one size",
+        )
+    return _Images(train, test)
+
+
+def _packed_or_plain(folder: Path, name: str) -> Path:
+    plain = folder / name.removesuffix(".gz")
+    return plain if plain.is_file() and not (folder / name).is_file() else folder / name
+
+
+def read_idx(folder: Path, name: str, checksums: dict[str, str] | None) -> Bytes:
+    """Read images in the idx format: magic 0x00000803, three big-endian sizes, bytes.
+
+    Returns:
+        (n, height, width), bytes.
+
+    Raises:
+        InputError: not readable, not such a file, or not the published one where ``checksums``
+            holds its SHA-256.
+    """
+    path = _packed_or_plain(folder, name)
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"cannot be read: {error}", where=str(path), legal="an idx file of images"
+        ) from error
+    magic, *shape = struct.unpack(">IIII", content[:16]) if len(content) >= 16 else (0,)
+    if magic != 0x803 or not all(shape) or len(content) != 16 + int(np.prod(shape, dtype=object)):
+        raise InputError(
+            f"is no idx file of images (magic {magic:#x}, sizes {shape}, {len(content)} bytes)",
+            where=str(path),
+            legal="magic 0x803, three sizes >= 1, and one byte a pixel",
+        )
+    if checksums is not None and (seen := hashlib.sha256(content).hexdigest()) != checksums[name]:
+        raise InputError(
+            f"has the SHA-256 sum {seen} once unpacked: damaged, or another data set's file",
+            where=str(path),
+            legal=f"{checksums[name]} (the published file)",
+            next_step="fetch the file again; source idx:DIR reads images of your own",
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=16).reshape(shape)
+
+
+def _npz(path: Path) -> _Images:
+    """Read the array ``images`` (and ``test_images``, if there) from an npz file.
+
+    Bytes are taken as they are; floats in [0, 1] and booleans are scaled to 0..255.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ("images", "test_images") if name in archive}
+            names = list(archive.files)
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"cannot be read: {error}", where=str(path), legal="a .npz file without pickles"
+        ) from error
+    if "images" not in arrays:
+        raise InputError(
+            f"holds the arrays {names}", where=str(path), legal="an array named images"
+        )
+    read = {name: _as_bytes(array, f"{path}: {name}") for name, array in arrays.items()}
+    return _Images(read["images"], read.get("test_images"))
+
+
+def _as_bytes(array: NDArray[Any], where: str) -> Bytes:
+    legal = "(n, height, width) or (n, pixels), of bytes, booleans or floats in [0, 1]"
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise InputError(f"has shape {array.shape}", where=where, legal=legal)
+    if array.ndim == 2:
+        side = int(np.sqrt(array.shape[1]))
+        rows = side if side * side == array.shape[1] else 1
+        array = array.reshape(len(array), rows, -1)
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"has type {array.dtype}", where=where, legal=legal)
+    if not (np.isfinite(array).all() and array.min() >= 0.0 and array.max() <= 1.0):
+        raise InputError("has values that are not in [0, 1]", where=where, legal=legal)
+    return np.round(array * 255.0).astype(np.uint8)

@@ -1,0 +1,311 @@
+"""Training all pairs of a trial as one model: a generator of one record per epoch.
+
+Random streams are seeded anew each epoch from (replicate's seed, purpose, epoch). So a replicate's
+numbers do not depend on how many others are stacked with it, a resumed run needs no generator
+state, and the two members of a replicate see the same batches and the same noise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gsvae_tune.study.config import ModelConfig, TrainingConfig
+from gsvae_tune.study.records import ReplicateResult
+from gsvae_tune.study.seeds import derive
+from gsvae_tune.tau import Controller
+from gsvae_tune.vae.bounds import (
+    COLLAPSED_KL_NATS,
+    active_units,
+    bernoulli_nll,
+    categorical_kl,
+)
+from gsvae_tune.vae.data import Splits
+from gsvae_tune.vae.network import StackedVAE, copy_members, to_members
+from gsvae_tune.vae.relaxation import fill_gumbel, one_hot, sampler, soft
+
+SIGNALS = ("control", "control-relaxed", "train")
+STATE_VERSION = 1
+_EVALUATION_BATCH = 1000  # images at a time; bounds the memory of an evaluation
+
+Pairs = list[list[float]]  # (replicates, 2)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of all replicates; every pair is (replicates, 2), losses in nats per example.
+
+    `tau` is the temperature the epoch was trained at; `event` is what the controller then did.
+    """
+
+    epoch: int  # from 1
+    wall_s: float  # since the trial began, interruptions not counted
+    steps: int  # optimizer steps so far
+    tau: Pairs
+    train_loss_relaxed: Pairs | None  # None for estimators whose forward pass is one-hot
+    train_loss_discrete: Pairs | None  # None for estimators whose forward pass is relaxed
+    control_loss_discrete: Pairs
+    control_loss_relaxed: Pairs
+    control_kl_nats: Pairs
+    val_neg_elbo_nats: Pairs  # one-hot codes
+    kl_nats: Pairs  # validation split
+    active_units: list[list[int]]  # validation split
+    event: list[str]  # per replicate
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Losses of all members on one split, each (members,)."""
+
+    discrete: Tensor
+    relaxed: Tensor | None
+    kl: Tensor
+    active_units: Tensor
+
+
+class PairTraining:
+    """All replicates of one trial.
+
+    Args:
+        splits: the images.
+        model: architecture of every member.
+        training: epochs, batch size and evaluation.
+        seeds: one a replicate.
+        controller: gives the temperatures and is told the losses; one row a replicate.
+        learning_rate: of Adam (betas 0.9, 0.999), the same for all members.
+        estimator: one of `relaxation.ESTIMATORS`.
+        signal: the loss the controller is told, one of `SIGNALS`: one-hot codes on the control
+            split, relaxed codes on the control split, or the mean training loss of the epoch.
+        device: where it trains.
+
+    Raises:
+        ValueError: fewer training images than a batch holds.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        model: ModelConfig,
+        training: TrainingConfig,
+        seeds: Sequence[int],
+        controller: Controller,
+        *,
+        learning_rate: float,
+        estimator: str = "soft",
+        signal: str = "control",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.steps_per_epoch = len(splits.train) // training.batch_size
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"batch_size is {training.batch_size}; legal: at most the {len(splits.train)} "
+                "training images"
+            )
+        self.controller = controller
+        self.epoch = 0
+        self.wall_s = 0.0
+        self._settings = training
+        self._seeds = list(seeds)
+        self._device = torch.device(device)
+        self._redraw = splits.redraw
+        self._train, self._control, self._validation = (
+            torch.tensor(images, device=self._device)
+            for images in (splits.train, splits.control, splits.validation)
+        )
+        self._estimator, self._signal = estimator, signal
+        self._sample = sampler(estimator)
+        self.model = StackedVAE(model, splits.pixels, self._seeds).to(self._device)
+        self._optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=learning_rate, fused=True
+        )
+        self._code_shape = (model.latents, model.categories)
+
+    def epochs(self) -> Iterator[EpochRecord]:
+        """Train to the end, yielding after each epoch; stops early when every replicate ended."""
+        while self.epoch < self._settings.epochs and None in self.controller.ended:
+            yield self._train_epoch()
+
+    def _train_epoch(self) -> EpochRecord:
+        started = time.perf_counter()
+        tau = self.controller.tau
+        members_tau = self._tau_of_members(tau)
+        train_loss = self._train_steps(self.epoch + 1, members_tau)
+        self.epoch += 1
+        control = self._evaluate(self._control, "control", members_tau)
+        validation = self._evaluate(self._validation, "validation", None)
+        assert control.relaxed is not None  # noqa: S101 - it was given temperatures
+        told = {"control": control.discrete, "control-relaxed": control.relaxed, "train": train_loss}
+        # Whatever the signal is, a member whose training or control loss is lost has diverged.
+        sound = torch.isfinite(train_loss) & torch.isfinite(control.discrete)
+        losses = torch.where(sound, told[self._signal], torch.nan)
+        self.controller.update(self._pairs(losses), self._pairs(control.kl))
+        copy_members(self.model, self._optimizer, self.controller.copy_from.tolist())
+        self.wall_s += time.perf_counter() - started
+        trained = self._pairs(train_loss).tolist()
+        hard = self._estimator == "straight-through"
+        rows = self.controller.trace[-self.controller.replicates :]
+        return EpochRecord(
+            epoch=self.epoch,
+            wall_s=self.wall_s,
+            steps=self.epoch * self.steps_per_epoch,
+            tau=tau.tolist(),
+            train_loss_relaxed=None if hard else trained,
+            train_loss_discrete=trained if hard else None,
+            control_loss_discrete=self._pairs(control.discrete).tolist(),
+            control_loss_relaxed=self._pairs(control.relaxed).tolist(),
+            control_kl_nats=self._pairs(control.kl).tolist(),
+            val_neg_elbo_nats=self._pairs(validation.discrete).tolist(),
+            kl_nats=self._pairs(validation.kl).tolist(),
+            active_units=self._pairs(validation.active_units).astype(int).tolist(),
+            event=[row.event.name for row in rows],
+        )
+
+    def _train_steps(self, epoch: int, tau: Tensor) -> Tensor:
+        """Train one epoch; return the mean training loss of each member, (members,)."""
+        size = self._settings.batch_size
+        order = torch.stack(
+            [
+                torch.randperm(len(self._train), generator=self._stream(seed, "batches", epoch, "cpu"))
+                for seed in self._seeds
+            ]
+        ).to(self._device)
+        noise_streams = self._streams("noise", epoch)
+        pixel_streams = self._streams("binarize", epoch)
+        noise = torch.empty(len(self._seeds), size, *self._code_shape, device=self._device)
+        total = torch.zeros(self.model.members, device=self._device)
+        for step in range(self.steps_per_epoch):
+            images = self._images(self._train[order[:, step * size : (step + 1) * size]])
+            if self._redraw:
+                for replicate, stream in enumerate(pixel_streams):
+                    images[replicate].bernoulli_(images[replicate].clone(), generator=stream)
+            for replicate, stream in enumerate(noise_streams):
+                fill_gumbel(noise[replicate], stream)
+            pixels = to_members(images)
+            logits = self.model.encode(pixels)
+            codes = self._sample(logits, to_members(noise), tau)
+            loss = (bernoulli_nll(self.model.decode(codes), pixels) + categorical_kl(logits)).mean(1)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.sum().backward()  # a sum over members: no member's gradient reaches another
+            self._optimizer.step()
+            total += loss.detach()
+        return total / self.steps_per_epoch
+
+    @torch.no_grad()
+    def _evaluate(self, images: Tensor, split: str, tau: Tensor | None) -> Evaluation:
+        """Evaluate every member on a split, with the same noise at every epoch.
+
+        The noise depends on the replicate's seed and the split, so that differences between
+        epochs, members and trials are not differences of luck. Relaxed losses only with ``tau``.
+        """
+        members, samples = self.model.members, self._settings.evaluation_samples
+        streams = [self._stream(seed, "evaluate", split, self._device) for seed in self._seeds]
+        discrete, relaxed, kl = (torch.zeros(members, device=self._device) for _ in range(3))
+        first = torch.zeros(members, *self._code_shape, device=self._device)
+        second = torch.zeros_like(first)
+        for chunk in images.split(_EVALUATION_BATCH):
+            pixels = self._images(chunk).expand(members, -1, -1)
+            logits = self.model.encode(pixels)
+            posterior = torch.softmax(logits, dim=-1)
+            first += posterior.sum(1)
+            second += posterior.square().sum(1)
+            kl += categorical_kl(logits).sum(1)
+            noise = torch.empty(len(self._seeds), len(chunk), *self._code_shape, device=self._device)
+            for sample in range(samples):
+                for replicate, stream in enumerate(streams):
+                    fill_gumbel(noise[replicate], stream)
+                shared = to_members(noise)
+                codes = one_hot(logits, shared)
+                discrete += bernoulli_nll(self.model.decode(codes), pixels).sum(1) / samples
+                if tau is not None and sample == 0:
+                    codes = soft(logits, shared, tau)
+                    relaxed += bernoulli_nll(self.model.decode(codes), pixels).sum(1)
+        count = len(images)
+        return Evaluation(
+            discrete=(discrete + kl) / count,
+            relaxed=None if tau is None else (relaxed + kl) / count,
+            kl=kl / count,
+            active_units=active_units(first / count, second / count),
+        )
+
+    def results(self, last: EpochRecord) -> list[ReplicateResult]:
+        """Return one result a replicate from the last epoch's record.
+
+        The better branch is chosen on the control split and judged on the validation split, so
+        that having two members gives no arm a biased minimum.
+        """
+        rows = []
+        for replicate, (seed, ended) in enumerate(
+            zip(self._seeds, self.controller.ended, strict=True)
+        ):
+            branch = int(np.argmin(last.control_loss_discrete[replicate]))
+            kl = last.kl_nats[replicate][branch]
+            rows.append(
+                ReplicateResult(
+                    replicate=replicate,
+                    seed=seed,
+                    best_branch=None if ended else "ab"[branch],
+                    val_neg_elbo_nats=None if ended else last.val_neg_elbo_nats[replicate][branch],
+                    kl_nats=None if ended else kl,
+                    active_units=None if ended else last.active_units[replicate][branch],
+                    diverged=ended is not None,
+                    collapsed=ended is None and kl < COLLAPSED_KL_NATS,
+                    ended=None if ended is None else str(ended),
+                    steps=last.steps,
+                )
+            )
+        return rows
+
+    def state_dict(self, *, with_optimizer: bool = True) -> dict[str, Any]:
+        """Everything needed to go on after the epoch last yielded: tensors and plain values."""
+        return {
+            "version": STATE_VERSION,
+            "epoch": self.epoch,
+            "wall_s": self.wall_s,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict() if with_optimizer else None,
+            "controller": self.controller.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken, bitwise on CPU.
+
+        Raises:
+            ValueError: another version, or weights of another architecture.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise ValueError(f"checkpoint version {state.get('version')}; legal: {STATE_VERSION}")
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ValueError(f"checkpoint of another model: {error}") from error
+        if state["optimizer"] is not None:
+            self._optimizer.load_state_dict(state["optimizer"])
+        self.controller.load_state_dict(state["controller"])
+        self.epoch, self.wall_s = state["epoch"], state["wall_s"]
+
+    def _images(self, images: Tensor) -> Tensor:
+        return images.to(torch.float32).div_(255.0)
+
+    def _tau_of_members(self, tau: np.ndarray) -> Tensor:
+        return torch.tensor(tau.reshape(-1, 1, 1, 1), dtype=torch.float32, device=self._device)
+
+    def _pairs(self, members: Tensor) -> np.ndarray:
+        return members.detach().to(torch.float64).cpu().numpy().reshape(-1, 2)
+
+    def _streams(self, purpose: str, epoch: int) -> list[torch.Generator]:
+        return [self._stream(seed, purpose, epoch, self._device) for seed in self._seeds]
+
+    @staticmethod
+    def _stream(
+        seed: int, purpose: str, where: int | str, device: torch.device | str
+    ) -> torch.Generator:
+        return torch.Generator(device=device).manual_seed(derive(seed, purpose, where))
