@@ -373,14 +373,16 @@ def _print_status(
 ) -> None:
     state = "running" if running else "no driver"
     table = Table(title=f"{escape(str(paths.root))} ({state})", title_justify="left")
-    counts = ("budget", "complete", "pruned", "failed", "running")
-    for column in ("arm", *counts, "best trial", "neg. ELBO [nats]"):
-        shown = "unfinished" if column == "running" else column
-        table.add_column(shown, justify="left" if column == "arm" else "right")
+    for column in ("arm", "complete", "pruned", "failed", "unfinished", "best", "nats"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
     for arm, seen in _status(config, paths, rows, running)["arms"].items():
         best = seen["best"]
-        found = ("-", "-") if best is None else (f"#{best['number']}", f"{best['value']:.3f}")
-        table.add_row(arm, *(str(seen[key]) for key in counts), *found)
+        table.add_row(
+            arm,
+            f"{seen['complete']}/{seen['budget']}",
+            *(str(seen[key]) for key in ("pruned", "failed", "running")),
+            *(("-", "-") if best is None else (f"#{best['number']}", f"{best['value']:.3f}")),
+        )
     console.print(table)
     _print_best_settings(config, rows)
     waiting = any(row.state.value == "running" for row in rows)

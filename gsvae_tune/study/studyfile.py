@@ -205,9 +205,9 @@ def git_commit() -> str | None:
     if not (checkout / ".git").exists():
         return None
     done = subprocess.run(
-        ["git", "-C", str(checkout), "rev-parse", "HEAD"],  # noqa: S607 - the user's git
+        ["git", "-C", str(checkout), "rev-parse", "--verify", "HEAD"],  # noqa: S607 - the user's git
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None

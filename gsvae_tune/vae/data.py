@@ -182,13 +182,10 @@ def find_folder(source: str, given: str | None) -> Path:
         named = os.environ.get("GSVAE_DATA")
         roots = [Path(named).expanduser()] if named else []
         roots.append(cache_folder())
-    candidates = [place for root in roots for place in (root, root / source)]
+    # The folder named after the data set first: all of them use the same file names.
+    candidates = [place for root in roots for place in (root / source, root)]
     for place in candidates:
-        # A folder of another data set beside ours has the same file names: prefer a named one.
-        if place.name == source and (place / TRAIN_IMAGES).is_file():
-            return place
-    for place in candidates:
-        if (place / TRAIN_IMAGES).is_file():
+        if _packed_or_plain(place, TRAIN_IMAGES).is_file():
             return place
     raise InputError(
         f"{TRAIN_IMAGES} of {source} was not found in {', '.join(map(str, candidates))}",

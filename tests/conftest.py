@@ -1,0 +1,25 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A busy machine is no failure; examples are the same in every run.
+settings.register_profile("project", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("project")
+
+
+def pytest_configure(config):
+    os.environ.pop("RAY_ADDRESS", None)
+    os.environ.setdefault("COLUMNS", "120")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder with mnist/ and fashion-mnist/ in the published files; absent, its tests skip."""
+    named = os.environ.get("GSVAE_DATA")
+    beside = Path(__file__).parent.parent.parent / "shared" / "data"
+    for folder in (Path(named) if named else None, beside):
+        if folder is not None and (folder / "mnist").is_dir():
+            return folder
+    pytest.skip("no folder with the published mnist files: set GSVAE_DATA to one")

@@ -1,0 +1,166 @@
+"""The ledger on a fast analytic objective: nothing lost, repeated, miscounted or left to timing."""
+
+import json
+
+import optuna
+import pytest
+from optuna.trial import TrialState as OptunaState
+
+from gsvae_tune.search.ledger import Ledger, open_storage, without_password
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.records import TrialState
+from tests.search.conftest import Simulation
+
+
+def test_both_arms_get_their_budget_and_advance_together(study, simulate):
+    run = simulate(study(), slots=3)
+    assert run.run()
+    assert sorted(run.started) == [(arm, n) for arm in ("fixed-factor", "pair") for n in range(10)]
+    for cut in range(1, len(run.started) + 1):
+        counts = [sum(arm == a for a, _ in run.started[:cut]) for arm in ("pair", "fixed-factor")]
+        assert abs(counts[0] - counts[1]) <= 4  # interleaved, up to the lookahead
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "cmaes", "grid"])
+def test_suggestions_do_not_depend_on_timing(study, simulate, sampler):
+    trials = 4 if sampler == "grid" else 9  # the baseline's grid has four points
+    config = study(sampler=sampler, trials=trials, grid_points=2)
+    one, other = simulate(config, "a", slots=1), simulate(config, "b", slots=6, seed=5)
+    assert one.run()
+    assert other.run()
+    assert one.told() == other.told()
+
+
+@pytest.mark.parametrize("stop_after", range(1, 41, 3))
+def test_killed_anywhere_and_resumed_equals_uninterrupted(study, simulate, stop_after):
+    config = study()
+    whole, killed = simulate(config, "a"), simulate(config, "b", seed=9)
+    whole.run()
+    finished_before = set()
+    if not killed.run(stop_after=stop_after):
+        finished_before = {
+            (row.arm, row.number) for row in killed.trials() if row.state is not TrialState.RUNNING
+        }
+        killed.started.clear()
+        assert killed.run()
+    assert not finished_before & set(killed.started)  # finished ones are never touched
+    assert killed.told() == whole.told()
+
+
+def test_killed_again_and_again(study, simulate):
+    config = study(trials=6)
+    whole, killed = simulate(config, "a"), simulate(config, "b")
+    whole.run()
+    while not killed.run(stop_after=3):
+        pass
+    assert killed.told() == whole.told()
+
+
+def test_killed_inside_ask_the_suggestion_is_completed(study, simulate, monkeypatch):
+    config = study()
+    whole, killed = simulate(config, "a"), simulate(config, "b")
+    whole.run()
+    suggest, calls = optuna.Trial.suggest_float, []
+
+    def die(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+        return suggest(self, *args, **kwargs)
+
+    monkeypatch.setattr(optuna.Trial, "suggest_float", die)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    assert killed.run()
+    assert killed.told() == whole.told()
+
+
+def test_how_trials_are_told(study, simulate):
+    run = simulate(study())
+    run.run()
+    pair = optuna.load_study(study_name="s/pair", storage=open_storage(None, run.paths)).trials
+    states = [trial.state for trial in pair]
+    assert states.count(OptunaState.COMPLETE) == 8
+    assert states[5] is OptunaState.FAIL
+    assert pair[5].user_attrs["error"] == "diverged: branch a"
+    assert states[6] is OptunaState.PRUNED
+    assert list(pair[6].intermediate_values) == [3]
+    # the values of different budgets are never mixed: a pruned trial is no candidate for the best
+    assert optuna.load_study(study_name="s/pair", storage=open_storage(None, run.paths)).best_trial.number != 6  # fmt: skip
+
+
+def test_the_first_thirty_percent_are_random_and_marked(study, simulate):
+    run = simulate(study(trials=10))
+    run.run()
+    strata = [row.stratum for row in run.trials() if row.arm == "pair"]
+    assert strata == ["random"] * 3 + ["tpe"] * 7
+
+
+def test_raising_the_budget_goes_on_and_keeps_the_random_share(study, simulate):
+    run = simulate(study(trials=10))
+    run.run()
+    before = run.told()
+    more = Simulation(study(trials=20), run.paths.root)
+    assert more.run()
+    assert sorted(more.started) == [(arm, n) for arm in ("fixed-factor", "pair") for n in range(10, 20)]
+    assert {arm: rows[:10] for arm, rows in more.told().items()} == before
+    strata = [row.stratum for row in more.trials() if row.arm == "pair"]
+    assert strata.count("random") == 6
+    nothing = Simulation(study(trials=20), run.paths.root)
+    nothing.run()
+    assert nothing.started == []
+
+
+def test_at_most_lookahead_trials_of_an_arm_at_once(study, simulate):
+    config = study(lookahead=2)
+    run = simulate(config)
+    ledger = Ledger(config, run.paths, open_storage(None, run.paths))
+    out = []
+    while (assignment := ledger.next()) is not None:
+        out.append(assignment)
+    assert sorted((a.arm, a.number) for a in out) == [
+        ("fixed-factor", 0), ("fixed-factor", 1), ("pair", 0), ("pair", 1),
+    ]  # fmt: skip
+
+
+def test_config_json_is_what_optuna_suggested(study, simulate):
+    run = simulate(study(trials=5))
+    run.run()
+    for row in run.trials():
+        config = json.loads(run.paths.trial(row.arm, row.number).config.read_text())
+        assert config["params"] == row.params
+        assert (config["arm"], config["number"], config["stratum"]) == (row.arm, row.number, row.stratum)
+        assert config["settings"].items() >= row.params.items()
+
+
+def test_every_configuration_is_legal_and_conditional(study, simulate):
+    run = simulate(study(trials=40, sampler="random"))
+    run.run()
+    pair = [row.params for row in run.trials() if row.arm == "pair"]
+    assert all(p["tau_min"] <= p["tau_start"] <= p["tau_max"] for p in pair)
+    assert all(("factor_a" in p) == (p["rule_a"] == "cool") for p in pair)
+    assert all(("rate_a" in p) == (p["rule_a"] == "exponential") for p in pair)
+    assert {type(p["period"]) for p in pair} == {int}
+
+
+def test_a_storage_with_another_study_of_that_name_is_refused(study, simulate):
+    run = simulate(study(trials=2))
+    run.run()
+    with pytest.raises(InputError, match="the storage holds another study under the name s/pair"):
+        Ledger(study(trials=2, lookahead=5), run.paths, open_storage(None, run.paths))
+
+
+def test_storages(study, tmp_path):
+    run = Simulation(study(trials=2), tmp_path / "x")
+    url = f"sqlite:///{tmp_path / 'trials.db'}"
+    ledger = Ledger(run.config, run.paths, open_storage(url, run.paths))
+    assert ledger.next().number == 0
+    assert optuna.load_study(study_name="s/pair", storage=url).trials[0].params
+    assert not run.paths.journal.exists()
+    with pytest.raises(InputError) as caught:
+        open_storage("postgresql://me:secret@127.0.0.1:1/none", run.paths)
+    assert "postgresql://me:***@127.0.0.1:1/none" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(InputError, match="no URL"):
+        open_storage("my database, password secret", run.paths)
+    assert "secret" not in without_password("my database, password secret")

@@ -1,0 +1,137 @@
+"""Spaces: proofs at reading time, grids, agreement with the arms, the schema."""
+
+import inspect
+import json
+
+import jsonschema
+import pytest
+import yaml
+
+from gsvae_tune.search import studies
+from gsvae_tune.search.arms import ARMS, PairArm
+from gsvae_tune.search.space import ArmSpace
+from gsvae_tune.study.loading import parse
+from gsvae_tune.tau import PairController
+
+
+def space(settings, arm="pair"):
+    return ArmSpace(arm, parse({"name": "s", "arms": {arm: {"space": settings}}}, "t").arms[arm], "t")
+
+
+def test_a_grid_has_every_legal_configuration_once():
+    grid = space(
+        {
+            "rule_a": ["cool", "hold"],
+            "factor_a": {"low": 0.5, "high": 0.9, "when": {"rule_a": "cool"}},
+            "period": {"low": 1, "high": 3},
+            "tau_start": {"low": 0.1, "high": 0.4, "log": True},
+        }
+    ).grid(3)
+    assert len(grid) == (3 + 1) * 3 * 3
+    assert len({json.dumps(params, sort_keys=True) for params in grid}) == len(grid)
+    assert sorted({params["tau_start"] for params in grid}) == pytest.approx([0.1, 0.2, 0.4])
+    assert {params["period"] for params in grid} == {1, 2, 3}
+    assert all(("factor_a" in params) == (params["rule_a"] == "cool") for params in grid)
+
+
+def test_a_grid_leaves_out_empty_ranges():
+    grid = space(
+        {
+            "tau_start": {"low": 0.1, "high": 1.0},
+            "tau_min": {"low": 0.05, "high": "tau_start"},
+            "tau_max": {"low": "tau_start", "high": 5.0},
+        }
+    ).grid(2)
+    assert len(grid) == 2 * (2 * 2 - 1)  # tau_min = tau_start = tau_max is no range
+    assert all(params["tau_min"] < params["tau_max"] for params in grid)
+
+
+def test_fixed_settings_and_single_choices_are_not_searched():
+    arm = space({"tau_start": 0.7, "coupling": ["tournament"], "period": {"low": 2, "high": 4}})
+    assert arm.searched == ["period"]
+    settings = arm.settings({"period": 3})
+    assert (settings.tau_start, settings.coupling, settings.period) == (0.7, "tournament", 3)
+    with pytest.raises(ValueError, match="periods"):
+        arm.settings({"periods": 3})
+
+
+def test_a_condition_may_name_a_fixed_setting_or_a_default():
+    active = {"factor_a": {"low": 0.5, "high": 0.9, "when": {"rule_a": "cool"}}}
+    assert space({"rule_a": "cool", **active}).grid(2) == [{"factor_a": 0.5}, {"factor_a": 0.9}]
+    assert space({"rule_a": "hold", **active}).grid(2) == [{}]
+    assert space(active).grid(2) == [{"factor_a": 0.5}, {"factor_a": 0.9}]  # cool by default
+
+
+def test_the_pairs_settings_are_the_controllers():
+    controller = inspect.signature(PairController).parameters
+    own = set(PairArm.model_fields) - {"learning_rate", "estimator", "signal"}
+    told = {"replicates", "steps_per_epoch", "horizon", "collapse_kl", "guard_factor"}
+    assert own == set(controller) - told
+    for name in own:
+        assert PairArm.model_fields[name].default == controller[name].default, name
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_trains_with_its_defaults(name):
+    controller = ARMS[name]().controller(replicates=3, steps_per_epoch=10, epochs=5)
+    assert controller.tau.shape == (3, 2)
+    controller.update([[1.0, 2.0]] * 3, [[1.0, 1.0]] * 3)
+
+
+def test_the_baselines_second_member_has_its_own_factor():
+    controller = ARMS["fixed-factor"](factor_a=0.5, factor_b=0.8, tau_min=0.1).controller(1, 1, 1)
+    assert controller.update([[1.0, 2.0]]).tolist() == [[0.5, 0.8]]
+
+
+def test_the_schema_documents_every_key_and_accepts_the_shipped_studies():
+    schema = studies.schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert list(studies.shipped()) == ["digits", "fashion-mnist", "mnist", "smoke"]
+    for path in studies.shipped().values():
+        # YAML 1.1 reads 1e-3 as text; the schema is for the values our reader sees
+        from gsvae_tune.study.loading import read_yaml
+
+        validator.validate(read_yaml(path))
+        assert yaml.safe_load(path.read_text())["description"]
+
+    def undocumented(node, where):
+        for key, value in node.get("properties", {}).items():
+            if "description" not in value and key != "space":
+                yield f"{where}.{key}"
+            yield from undocumented(value, f"{where}.{key}")
+
+    everything = {"": schema, **schema["$defs"]}
+    assert [key for name, node in everything.items() for key in undocumented(node, name)] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"arms": {"pear": {"space": {}}}},
+        {"arms": {"pair": {"space": {"tau_strat": 1.0}}}},
+        {"arms": {"pair": {"space": {"rule_a": "chill"}}}},
+        {"arms": {"pair": {"space": {"rule_a": ["cool", "chill"]}}}},
+        {"arms": {"pair": {"space": {"coupling": {"low": 1, "high": 2}}}}},
+        {"arms": {"pair": {"space": {}}}, "trials": 3},
+        {},
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(wrong):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, studies.schema())
+
+
+def test_shipped_studies_are_legal():
+    for name in studies.shipped():
+        config = studies.load(name)
+        assert config.name == name
+        assert set(config.arms) == {"pair", "fixed-factor"}
+        assert all("learning_rate" in arm.space for arm in config.arms.values())
+
+
+def test_a_grid_smaller_than_the_budget_is_refused():
+    from gsvae_tune.study.errors import InputError
+
+    with pytest.raises(InputError, match=r"more than the grid of arm (.|\n)*legal: at most"):
+        studies.load("smoke", {"search.sampler": ("grid", "--sampler"), "search.trials": (9999, "--trials")})

@@ -1,0 +1,151 @@
+"""Every mistake in a study file: one message with file, key, value and what is legal."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gsvae_tune.search import studies
+from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.errors import InputError
+
+GOOD = """
+name: mine
+arms:
+  pair:
+    space:
+      learning_rate: {low: 1e-4, high: 1e-2, log: true}
+      tau_start: 1.0
+"""
+
+
+@pytest.fixture
+def complain(tmp_path):
+    path = tmp_path / "mine.yaml"
+
+    def check(text, **overrides):
+        path.write_text(text)
+        with pytest.raises(InputError) as caught:
+            studies.load(str(path), {k.replace("__", "."): (v, f"--{k}") for k, v in overrides.items()})
+        return str(caught.value).replace(str(path), "mine.yaml")
+
+    return check
+
+
+def test_a_good_study(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD)
+    config = studies.load(str(path))
+    assert config.arms["pair"].space["learning_rate"].low == 1e-4  # YAML 1.1 would read text
+    path.write_text(GOOD.replace("name: mine\n", ""))
+    assert studies.load(str(path)).name == "mine"  # the file's name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("arms:", "arm:", ["mine.yaml: arm: unknown key", "did you mean arms?"]),
+        ("pair:", "pare:", ["arms.pare: unknown arm", "legal: pair, fixed-factor (did you mean pair?)"]),
+        ("tau_start:", "tau_stat:", ["arms.pair.space.tau_stat: unknown setting", "did you mean tau_start?"]),
+        ("1.0", "hot", ["arms.pair.space.tau_start: 'hot' is not legal", "legal: a valid number"]),
+        ("1.0", "7.0", ["tau_start = 7.0 does not stay below tau_max = 5.0", "tau_start in [tau_min, tau_max]"]),
+        ("1.0", "0.01", ["tau_min = 0.05 does not stay below tau_start = 0.01"]),
+        ("1.0", "-1", ["arms.pair.space.tau_start: -1 is not legal", "greater than 0"]),
+        ("1.0", "1.0\n      tau_min: 3.0\n      tau_max: 2.0", ["tau_min = 3.0 does not stay below tau_max = 2.0"]),
+        ("1.0", "1.0\n      tau_min: 1.0\n      tau_max: 1.0", ["tau_min = 1.0 does not stay below tau_max"]),
+        ("1.0", "{low: 0.01, high: 3}", ["tau_min = 0.05 does not stay below tau_start in [0.01, 3.0]"]),
+        ("1.0", "{low: 2, high: 1}", ["the range [2.0, 1.0] is empty", "legal: low < high"]),
+        ("1.0", "{low: 1, high: tau_end}", ["its end 'tau_end' is no number and no earlier setting"]),
+        ("1.0", "{low: 0.1, high: learning_rate}", ["the range may be empty"]),
+        ("1.0", "1.0\n      rule_a: chill", ["rule_a: unknown rule 'chill'", "legal: hold, cool, warm, step-down"]),
+        ("1.0", "1.0\n      rule_a: [cool, chill]", ["rule_a: unknown rule 'chill'"]),
+        ("1.0", "1.0\n      coupling: love", ["unknown coupling 'love'", "legal: independent, follow-winner"]),
+        ("1.0", "1.0\n      rule_a: {low: 1, high: 2}", ["a range on a setting that is no number"]),
+        ("1.0", "1.0\n      signal: relaxed", ["signal: 'relaxed' is not legal", "'control-relaxed'"]),
+        ("1.0", "1.0\n      period: 1.5", ["period: 1.5 is not legal", "a valid integer"]),
+        ("1.0", "1.0\n      factor_a: {low: 0.5, high: 0.9, when: {rule_a: chill}}", ["factor_a.when.rule_a: unknown rule"]),
+        ("1.0", "1.0\n      factor_a: {low: 0.5, high: 0.9, when: {rul: cool}}", ["'rul' is not set before it"]),
+        ("1.0", "1.0\n      factor_a: {low: 0.5, high: 0.9, when: {rule_a: cool}}\n      rule_a: [cool, hold]", ["'rule_a' is not set before it"]),
+        ("log: true", "logg: true", ["arms.pair.space.learning_rate.logg: unknown key", "did you mean log?"]),
+        ("low: 1e-4", "low: 0.0", ["logarithmic range", "low > 0"]),
+        ("name: mine", "name: ../mine", ["name: \"../mine\" is not legal"]),
+        ("name: mine", "name: mine\nname: yours", ["line 3: is not valid YAML: the key 'name' stands twice"]),
+        ("name: mine", "name: mine\nseed: 1.5", ["seed: 1.5 is not legal", "a whole number"]),
+        ("name: mine", "name: mine\nseed: true", ["seed: true is not legal", "a whole number"]),
+        ("name: mine", "name: mine\nreplicates: 0", ["replicates: 0 is not legal", "greater than or equal to 1"]),
+        ("name: mine", "name: mine\nsearch: {trials: 0}", ["search.trials: 0 is not legal"]),
+        ("name: mine", "name: mine\nsearch: {sampler: tp}", ["search.sampler: \"tp\" is not legal", "'tpe', 'random'"]),
+        ("name: mine", "name: mine\nresources: {gpus_per_trial: 2.5}", ["resources.gpus_per_trial: 2.5 is not legal", "less than or equal to 1"]),
+        ("name: mine", "name: mine\ndata: {source: cifar}", ["data.source: \"cifar\" is not legal"]),
+        ("name: mine", "name: mine\ndata: {control: 0.5, validation: 0.4, test: 0.2}", ["leave no training images", "a sum below 1"]),
+        ("name: mine", "name: mine\nmodel: {hidden: []}", ["model.hidden: [] is not legal", "at least one entry"]),
+        ("name: mine", "name: mine\ntraining: 3", ["training: 3 is not legal", "a mapping"]),
+        ("name: mine", "name: mine\ntraining: {epochs: .inf}", ["training.epochs"]),
+        ("name: mine", "name: !!python/object:os.system x", ["is not valid YAML"]),
+        ("name: mine", "name: [", ["is not valid YAML"]),
+    ],
+)  # fmt: skip
+def test_mistakes(complain, old, new, said):
+    assert old in GOOD
+    message = complain(GOOD.replace(old, new, 1))
+    for part in said:
+        assert part in message
+    assert "mine.yaml" in message
+
+
+def test_a_flag_is_named_in_its_mistake(complain):
+    message = complain(GOOD, search__trials=0)
+    assert message.startswith("--search__trials: search.trials: 0 is not legal")
+
+
+def test_files_that_are_none(complain, tmp_path):
+    assert "holds no study" in complain("[1, 2]")
+    assert "at most 1000000" in complain("#" * 1_000_001)
+    with pytest.raises(InputError, match="No such file"):
+        studies.load(str(tmp_path / "none.yaml"))
+    with pytest.raises(InputError, match=r"no study named 'digit'(.|\n)*did you mean digits"):
+        studies.load("digit")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "arms", "pair", "space", "low", "x"]), inner, max_size=3),
+        max_leaves=8,
+    ),
+    st.sampled_from(["name", "data", "model", "training", "search", "arms", "resources", "seed"]),
+)  # fmt: skip
+def test_whatever_stands_in_a_study_there_is_a_study_or_one_message(value, key):
+    from gsvae_tune.study.loading import parse
+
+    raw = {"name": "mine", "arms": {"pair": {"space": {}}}} | {key: value}
+    try:
+        config = parse(raw, "mine.yaml")
+        studies.check(config, "mine.yaml")
+    except InputError as error:
+        assert "mine.yaml" in str(error)
+    else:
+        assert isinstance(config, StudyConfig)
+
+
+def test_identity_leaves_out_where_and_how_long(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD)
+
+    def digest(**overrides):
+        return studies.load(str(path), {k.replace("__", "."): (v, "--x") for k, v in overrides.items()}).digest()
+
+    same = digest(search__trials=99, out="elsewhere", resources__cpus=1, data__dir="x", description="y")
+    assert same == digest()
+    for change in ({"seed": 1}, {"replicates": 9}, {"training__epochs": 3}, {"search__sampler": "random"}):
+        assert digest(**change) != digest()
+
+
+def test_the_resolved_study_reads_itself_back(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD)
+    config = studies.load(str(path))
+    again = StudyConfig.model_validate_json(json.dumps(config.model_dump(mode="json")))
+    assert again == config

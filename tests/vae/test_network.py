@@ -1,0 +1,85 @@
+"""Stacked layers equal torch's own, member by member; weights shared by a pair at the start."""
+
+import torch
+
+from gsvae_tune.study.config import ModelConfig
+from gsvae_tune.vae.network import StackedVAE, copy_members
+
+CONFIG = ModelConfig(hidden=(7, 5), latents=3, categories=4)
+
+
+def as_plain(perceptron, member):
+    """The same network in torch.nn.Linear."""
+    layers = []
+    for layer in perceptron:
+        if isinstance(layer, torch.nn.ReLU):
+            layers.append(torch.nn.ReLU())
+            continue
+        plain = torch.nn.Linear(layer.weight.shape[1], layer.weight.shape[2])
+        plain.weight.data = layer.weight.data[member].T.contiguous()
+        plain.bias.data = layer.bias.data[member, 0]
+        layers.append(plain)
+    return torch.nn.Sequential(*layers)
+
+
+def test_every_member_equals_a_plain_network():
+    model = StackedVAE(CONFIG, 16, [1, 2])
+    images = torch.rand(4, 9, 16, generator=torch.Generator().manual_seed(0))
+    logits = model.encode(images)
+    codes = torch.rand(4, 9, 3, 4, generator=torch.Generator().manual_seed(1))
+    pixels = model.decode(codes)
+    for member in range(4):
+        plain = as_plain(model.encoder, member)(images[member]).view(9, 3, 4)
+        torch.testing.assert_close(logits[member], plain)
+        plain = as_plain(model.decoder, member)(codes[member].flatten(1))
+        torch.testing.assert_close(pixels[member], plain)
+
+
+def test_logits_leave_without_a_relu():
+    """Known bug of public ports: a ReLU on the encoder's logits (and on the decoder's)."""
+    model = StackedVAE(CONFIG, 16, [1])
+    images = torch.rand(2, 50, 16, generator=torch.Generator().manual_seed(0))
+    assert (model.encode(images) < 0).any()
+    assert (model.decode(torch.rand(2, 50, 3, 4)) < 0).any()
+
+
+def test_a_pair_starts_from_the_same_weights_and_replicates_do_not():
+    model = StackedVAE(CONFIG, 16, [1, 2])
+    alone = StackedVAE(CONFIG, 16, [2])
+    for stacked, single in zip(model.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(stacked[0], stacked[1])
+        assert torch.equal(stacked[2:], single)
+        assert not torch.equal(stacked[0], stacked[2])
+
+
+def test_initial_weights_have_the_spread_of_torchs_linear():
+    model = StackedVAE(ModelConfig(hidden=(400,), latents=4, categories=4), 100, [5])
+    layer = model.encoder[0]
+    torch.testing.assert_close(layer.weight[0].std(), torch.tensor(0.1 / 3**0.5), rtol=0.02, atol=0)
+    assert layer.weight.abs().max() <= 0.1
+    assert layer.bias.abs().max() <= 0.1
+
+
+def test_members_share_nothing_but_the_call():
+    model = StackedVAE(CONFIG, 16, [1, 2])
+    images = torch.rand(4, 9, 16)
+    model.decode(torch.softmax(model.encode(images), -1))[1].sum().backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad[1].abs().sum() > 0
+        assert parameter.grad[[0, 2, 3]].abs().sum() == 0
+
+
+def test_copying_takes_weights_and_moments_of_one_replicate_only():
+    model = StackedVAE(CONFIG, 16, [1, 2])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    scale = torch.arange(1.0, 5.0).view(4, 1, 1)
+    (model.decode(torch.softmax(model.encode(torch.rand(4, 9, 16)), -1)) * scale).sum().backward()
+    optimizer.step()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    copy_members(model, optimizer, [1, -1])
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        assert torch.equal(parameter[0], old[1])
+        assert torch.equal(parameter[1:], old[1:])
+        for moment in ("exp_avg", "exp_avg_sq"):
+            assert torch.equal(*optimizer.state[parameter][moment][:2])
