@@ -305,7 +305,7 @@ def _print_search_result(
     config: StudyConfig, rows: list[TrialRow], tables: dict[str, pd.DataFrame]
 ) -> None:
     table = Table(title=f"search result of study {escape(config.name)}", title_justify="left")
-    for column in ("arm", "trials", "failed", "best trial", "neg. ELBO [nats]", "± over replicates"):
+    for column in ("arm", "trials", "failed", "best trial", "neg. ELBO (nats)", "± over replicates"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     replicates = tables["replicates"]
     for arm in config.arms:

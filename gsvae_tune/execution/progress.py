@@ -99,7 +99,7 @@ class StudyProgress:
 
     def __rich__(self) -> Group:
         arms = Table(title=f"study {escape(self.name)}", title_justify="left", expand=False)
-        for column in ("arm", "", "trials", "failed", "best neg. ELBO [nats]", "trial"):
+        for column in ("arm", "", "trials", "failed", "best neg. ELBO (nats)", "trial"):
             arms.add_column(column, justify="left" if column in ("arm", "") else "right")
         for name, arm in self.arms.items():
             arms.add_row(
@@ -111,7 +111,7 @@ class StudyProgress:
                 "-" if arm.best_number is None else f"#{arm.best_number}",
             )
         running = Table(title="running", title_justify="left", expand=False)
-        for column in ("arm", "trial", "epoch", "tau a", "tau b", "neg. ELBO [nats]"):
+        for column in ("arm", "trial", "epoch", "tau a", "tau b", "neg. ELBO (nats)"):
             running.add_column(column, justify="left" if column == "arm" else "right")
         for trial in list(self.running.values())[:12]:
             running.add_row(

@@ -6,6 +6,7 @@ storage and in the trials' folders, so running a study again is resuming it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -134,9 +135,14 @@ def _search(
         )
 
     scheduler = (
-        ASHAScheduler(time_attr="epoch", max_t=config.training.epochs) if asha else FIFOScheduler()
+        # Past the last epoch, because it also stops (as if pruned) whatever reaches max_t.
+        ASHAScheduler(time_attr="epoch", max_t=config.training.epochs + 1)
+        if asha
+        else FIFOScheduler()
     )
     callback = _Shown(paths, progress, view)
+    # Tune starts one process after another unless told that more may be waiting to start.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
     scratch = tempfile.mkdtemp(prefix="gsvae-tune-")
     tuner = tune.Tuner(
         tune.with_resources(

@@ -116,7 +116,9 @@ def _train(
             if now - saved >= study.training.checkpoint_s:
                 checkpoint.save(paths.checkpoint, training.state_dict())
                 saved = now
-            if every_epoch or now - reported >= _REPORT_S or last.epoch == 1:
+            # The last epoch is told by the result: a scheduler could still stop a whole trial there.
+            due = every_epoch or now - reported >= _REPORT_S or last.epoch == 1
+            if due and last.epoch < study.training.epochs:
                 report(progress(last))
                 reported = now
     if last is None:

@@ -1,0 +1,123 @@
+"""One trial in its folder, without Ray."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from gsvae_tune.execution import trial
+from gsvae_tune.execution.trial import run_trial
+from gsvae_tune.search.ledger import Ledger, open_storage
+from gsvae_tune.study.paths import StudyPaths
+from gsvae_tune.study.records import TrialState, read_json_lines
+from gsvae_tune.vae.data import load_splits
+
+
+@pytest.fixture
+def assigned(smoke, tmp_path):
+    """A trial as the ledger hands it out, and what run_trial needs."""
+    config = smoke()
+    paths = StudyPaths(tmp_path)
+    ledger = Ledger(config, paths, open_storage(None, paths))
+    assignment = ledger.next()
+    given = {key: getattr(assignment, key) for key in ("arm", "number", "params")}
+    folder = paths.trial(assignment.arm, assignment.number)
+    reports = []
+
+    def go(given=given, **more):
+        kwargs = {
+            "study": config, "splits": load_splits(config.data, config.seed), "paths": folder,
+            "gpu_fraction": 0.0, "every_epoch": True, "report": reports.append,
+        }  # fmt: skip
+        return run_trial(given, **(kwargs | more))
+
+    return go, folder, given, reports, config
+
+
+def test_a_trial_reports_its_epochs_and_leaves_its_result(assigned):
+    go, folder, _, reports, config = assigned
+    result = go()
+    assert result.state is TrialState.COMPLETE
+    assert [report["epoch"] for report in reports] == [1, 2, 3]
+    assert set(reports[0]) == {"epoch", "value", "tau_a", "tau_b"}
+    assert len(list(read_json_lines(folder.epochs))) == config.training.epochs
+    assert go() == result  # a finished trial is read, not trained
+    assert len(reports) == 3
+
+
+def test_a_config_that_is_not_what_optuna_suggested_is_caught(assigned):
+    go, folder, given, _, _ = assigned
+    config = json.loads(folder.config.read_text())
+    config["params"]["tau_start"] *= 1.01
+    folder.config.write_text(json.dumps(config))
+    result = go()
+    assert result.state is TrialState.FAILED
+    assert "the search suggested" in result.error
+    assert "Traceback" in folder.error.read_text()
+
+
+class Stop(BaseException):
+    """A kill."""
+
+
+@pytest.mark.parametrize("damage", [None, "torn record", "bad checkpoint"])
+def test_a_killed_trial_goes_on_to_the_same_end(assigned, smoke, tmp_path, damage):
+    go, folder, given, reports, config = assigned
+    eager = config.model_copy(
+        update={"training": config.training.model_copy(update={"checkpoint_s": 1e-9})}
+    )
+
+    def die_at_three(report):
+        if report["epoch"] == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        go(study=eager, report=die_at_three)
+    assert not folder.result.exists()
+    if damage == "torn record":
+        with folder.epochs.open("ab") as file:
+            file.write(b'{"epoch": 4, "ta')
+    if damage == "bad checkpoint":
+        folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:1000])
+    result = go()
+    assert [r["epoch"] for r in reports] == ([1, 2, 3] if damage == "bad checkpoint" else [])
+    records = [record | {"wall_s": 0} for record in read_json_lines(folder.epochs)]
+    for file in (folder.result, folder.epochs, folder.checkpoint):
+        file.unlink()
+    whole = go()
+    assert dataclasses.replace(result, wall_s=0) == dataclasses.replace(whole, wall_s=0)
+    assert records == [record | {"wall_s": 0} for record in read_json_lines(folder.epochs)]
+
+
+def test_a_diverged_trial_fails_with_the_reason(assigned, monkeypatch):
+    go, folder, *_ = assigned
+    build = trial._training
+
+    def poisoned(*args):
+        training = build(*args)
+        with torch.no_grad():
+            training.model.decoder[0].weight[0] = torch.nan
+        return training
+
+    monkeypatch.setattr(trial, "_training", poisoned)
+    result = go()
+    assert result.state is TrialState.FAILED
+    assert result.value is None
+    assert result.error == (
+        "1 of 2 replicates: diverged: branch a had a non-finite loss after epoch 1"
+    )
+    assert [row.diverged for row in result.replicates] == [True, False]
+    assert "NaN" not in folder.epochs.read_text()
+
+
+def test_out_of_memory_says_what_would_help(assigned, monkeypatch):
+    go, *_ = assigned
+
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trial, "_training", full)
+    result = go()
+    assert result.state is TrialState.FAILED
+    assert "a larger --gpus-per-trial" in result.error
