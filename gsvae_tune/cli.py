@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +19,6 @@ from gsvae_tune import __version__
 from gsvae_tune.study.errors import ExitCode, InputError, UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from gsvae_tune.search.ledger import TrialRow
-    from gsvae_tune.study.config import StudyConfig
     from gsvae_tune.study.paths import StudyPaths
 
 app = typer.Typer(
@@ -35,7 +33,9 @@ data_app = typer.Typer(help="Data sets: where they are, and fetching them.", no_
 app.add_typer(data_app, name="data")
 
 # typer carries its own copy of click in some versions: this is whichever it raises.
-_ClickError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_ClickError: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 console = Console()
 errors = Console(stderr=True)
@@ -76,13 +76,17 @@ def _root(
 
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(help="A .yaml file or a shipped study's name.")] = "digits",
+    study: Annotated[
+        str, typer.Argument(help="A .yaml file or a shipped study's name.")
+    ] = "digits",
     name: Annotated[str | None, typer.Option(help="Name of the study and its folder.")] = None,
     trials: Annotated[int | None, typer.Option(help="Trials of each arm.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Seeds inside each trial.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of each trial.")] = None,
     seed: Annotated[int | None, typer.Option(help="The study's seed.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, random, qmc, grid, gp or cmaes.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="tpe, random, qmc, grid, gp or cmaes.")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Folder for the study's folder.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Folder of the idx files.")] = None,
     storage: StorageFlag = None,
@@ -106,35 +110,50 @@ def run(
     }
     for pair in set_ or []:
         key, value = _key_value(pair)
-        overrides[key] = (value, "--set")
+        overrides[key] = (value, f"--set {key}=")
     config = studies.load(study, overrides)
 
     from gsvae_tune.execution.runner import run_study
+    from gsvae_tune.report import summary
     from gsvae_tune.study.paths import StudyPaths
 
     paths = StudyPaths.of(config.out, config.name)
-    again = "the same command again goes on from here"
     try:
         done = run_study(config, console)
     except KeyboardInterrupt:
         errors.print(
-            f"\ninterrupted; everything finished is kept in {paths.root}\nnext: {again}",
+            f"\ninterrupted; everything finished is kept in {paths.root}\n"
+            f"next: {_command(study, overrides)}\n      goes on from here",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    rows, tables = _export(config, paths, storage)
+    tables = summary.export(config, paths, storage)
     if not done.trained:
         console.print(
             f"study {config.name} is finished already: nothing to do", highlight=False, markup=False
         )
-    _print_search_result(config, rows, tables)
-    more = config.search.trials * 2
-    console.print(f"study folder: {paths.root}", highlight=False, markup=False, soft_wrap=True)
+    seen = summary.status(config, paths, storage)
+    for part in summary.search_result(seen, tables["replicates"]):
+        console.print(part, highlight=False)
+    further = overrides | {"search.trials": (config.search.trials * 2, "--trials")}
     console.print(
-        f"next: gsvae-tune run {study} --trials {more} searches further; "
-        f"gsvae-tune status {paths.root} shows the best settings",
+        f"study folder: {paths.root}\n"
+        f"next: {_command(study, further)}\n"
+        "      searches further, keeping what is there",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _command(study: str, overrides: Mapping[str, tuple[Any, str]]) -> str:
+    """Return the `run` command with these flags, as a shell takes it."""
+    from gsvae_tune.search.ledger import without_password
+
+    words = ["gsvae-tune", "run", study]
+    for key, (value, flag) in overrides.items():
+        shown = without_password(value) if key == "storage" else str(value)
+        name, sets, _ = flag.partition(" ")
+        words += [name, f"{key}={json.dumps(value)}" if sets else shown]
+    return shlex.join(words)
 
 
 @app.command()
@@ -144,32 +163,32 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show how far studies are and what is best so far; changes nothing."""
-    from gsvae_tune.search.ledger import open_storage, read_trials
-    from gsvae_tune.study.studyfile import is_running, read_config
+    from gsvae_tune.report import summary
+    from gsvae_tune.study.studyfile import read_config
 
-    found: list[dict[str, Any]] = []
-    for paths in _studies(folder):
-        config = read_config(paths)
-        rows = list(read_trials(config, paths, open_storage(storage, paths)))
-        running = is_running(paths)
-        found.append(_status(config, paths, rows, running))
-        if not as_json:
-            _print_status(config, paths, rows, running)
+    seen = [summary.status(read_config(paths), paths, storage) for paths in _studies(folder)]
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        sys.stdout.write(json.dumps([asdict(one) for one in seen], indent=2) + "\n")
+        return
+    for one in seen:
+        for part in summary.status_tables(one):
+            console.print(part, highlight=False)
 
 
 @app.command()
 def export(folder: FolderArgument, storage: StorageFlag = None) -> None:
     """Rebuild a study's tables from its folder and its storage."""
+    from gsvae_tune.report import summary
     from gsvae_tune.study.studyfile import read_config
 
     for paths in _studies(folder):
-        config = read_config(paths)
-        _, tables = _export(config, paths, storage)
+        tables = summary.export(read_config(paths), paths, storage)
         for name, frame in tables.items():
             console.print(
-                f"{paths.table(name)}: {len(frame)} rows", highlight=False, markup=False, soft_wrap=True
+                f"{paths.table(name)}: {len(frame)} rows",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
 
 
@@ -220,10 +239,13 @@ def data_fetch(
     from gsvae_tune.vae import fetching
 
     if source not in fetching.OPENML_NAMES:
-        raise InputError(
-            f"unknown data set {source!r}", legal=", ".join(fetching.OPENML_NAMES)
-        )
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TimeElapsedColumn())
+        raise InputError(f"unknown data set {source!r}", legal=", ".join(fetching.OPENML_NAMES))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task(f"fetching {source} from OpenML", total=None)
         target = fetching.fetch(source, data_dir, lambda size: bar.update(task, completed=size))
@@ -282,115 +304,6 @@ def _studies(folder: Path) -> list[StudyPaths]:
     return found
 
 
-def _export(
-    config: StudyConfig, paths: StudyPaths, storage: str | None
-) -> tuple[list[TrialRow], dict[str, pd.DataFrame]]:
-    from gsvae_tune.report import tables
-    from gsvae_tune.search.ledger import open_storage, read_trials
-
-    rows = list(read_trials(config, paths, open_storage(storage or config.storage, paths)))
-    built = tables.build(rows, paths)
-    tables.write(built, paths)
-    return rows, built
-
-
-def _best(rows: list[TrialRow], arm: str) -> TrialRow | None:
-    from gsvae_tune.study.records import TrialState
-
-    complete = [row for row in rows if row.arm == arm and row.state is TrialState.COMPLETE]
-    return min(complete, key=lambda row: row.value or 0.0, default=None)
-
-
-def _print_search_result(
-    config: StudyConfig, rows: list[TrialRow], tables: dict[str, pd.DataFrame]
-) -> None:
-    table = Table(title=f"search result of study {escape(config.name)}", title_justify="left")
-    for column in ("arm", "trials", "failed", "best trial", "neg. ELBO (nats)", "± over replicates"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    replicates = tables["replicates"]
-    for arm in config.arms:
-        own = [row for row in rows if row.arm == arm]
-        failed = sum(row.state.value == "failed" for row in own)
-        best = _best(rows, arm)
-        if best is None:
-            table.add_row(arm, str(len(own)), str(failed), "-", "-", "-")
-            continue
-        seeds = replicates[(replicates.arm == arm) & (replicates.number == best.number)]
-        values = seeds.val_neg_elbo_nats
-        spread = f"{values.std():.3f}" if len(values) > 1 else "one only"
-        table.add_row(
-            arm, str(len(own)), str(failed), f"#{best.number}", f"{best.value:.3f}", spread
-        )
-    console.print(table)
-    _print_best_settings(config, rows)
-    console.print(
-        "Negative ELBO with one-hot codes on the validation split, mean over replicates ± standard "
-        "deviation; lower is better.\n[bold]This is a search result and not yet evidence[/bold]: "
-        "each number is the best of many tries, on the data and the seeds it was chosen by.",
-        highlight=False,
-    )
-
-
-def _print_best_settings(config: StudyConfig, rows: list[TrialRow]) -> None:
-    """Settings down, arms across: readable at any width."""
-    best = {arm: row for arm in config.arms if (row := _best(rows, arm)) is not None}
-    table = Table(title="best configurations", title_justify="left")
-    table.add_column("setting")
-    for arm, row in best.items():
-        table.add_column(f"{arm} #{row.number}", justify="right")
-    for key in dict.fromkeys(key for row in best.values() for key in row.params):
-        table.add_row(key, *(_shown(row.params.get(key)) for row in best.values()))
-    if best:
-        console.print(table)
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
-
-
-def _status(
-    config: StudyConfig, paths: StudyPaths, rows: list[TrialRow], running: bool
-) -> dict[str, Any]:
-    arms = {}
-    for arm in config.arms:
-        own = [row for row in rows if row.arm == arm]
-        best = _best(rows, arm)
-        arms[arm] = {
-            "budget": config.search.trials,
-            **{
-                state: sum(row.state.value == state for row in own)
-                for state in ("complete", "pruned", "failed", "running")
-            },
-            "best": None if best is None else {"number": best.number, "value": best.value, "params": best.params},
-        }  # fmt: skip
-    return {"study": config.name, "folder": str(paths.root), "driver": running, "arms": arms}
-
-
-def _print_status(
-    config: StudyConfig, paths: StudyPaths, rows: list[TrialRow], running: bool
-) -> None:
-    state = "running" if running else "no driver"
-    table = Table(title=f"{escape(str(paths.root))} ({state})", title_justify="left")
-    for column in ("arm", "complete", "pruned", "failed", "unfinished", "best", "nats"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm, seen in _status(config, paths, rows, running)["arms"].items():
-        best = seen["best"]
-        table.add_row(
-            arm,
-            f"{seen['complete']}/{seen['budget']}",
-            *(str(seen[key]) for key in ("pruned", "failed", "running")),
-            *(("-", "-") if best is None else (f"#{best['number']}", f"{best['value']:.3f}")),
-        )
-    console.print(table)
-    _print_best_settings(config, rows)
-    waiting = any(row.state.value == "running" for row in rows)
-    short = any(sum(row.arm == arm for row in rows) < config.search.trials for arm in config.arms)
-    if not running and (waiting or short):
-        console.print("next: the command that began this study goes on with it", highlight=False)
-
-
 def main() -> None:
     """Entry point: turns user errors into one message and an exit code."""
     sys.exit(guarded(app))
@@ -404,7 +317,7 @@ def guarded(call: Callable[..., Any]) -> int:
         errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return int(error.exit_code)
     except _ClickError as error:
-        error.show()  # type: ignore[attr-defined]
+        error.show()
         return int(ExitCode.WRONG_INPUT)
     except (typer.Abort, KeyboardInterrupt):
         errors.print("interrupted", highlight=False)

@@ -1,4 +1,4 @@
-"""What the user sees while a study runs: a live table, or plain lines where there is no terminal."""
+"""What the user sees while a study runs: a live table, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import Self
 
 from gsvae_tune.study.records import TrialResult, TrialState
 
@@ -118,7 +119,10 @@ class StudyProgress:
                 trial.arm,
                 f"#{trial.number}",
                 f"{trial.epoch}/{self.epochs}",
-                *("-" if v is None else f"{v:.3f}" for v in (trial.tau_a, trial.tau_b, trial.value)),
+                *(
+                    "-" if v is None else f"{v:.3f}"
+                    for v in (trial.tau_a, trial.tau_b, trial.value)
+                ),
             )
         return Group(arms, running, Text(self._times()))
 
@@ -134,7 +138,7 @@ def duration(seconds: float) -> str:
 class View(Protocol):
     """Shows a run; a context manager around it."""
 
-    def __enter__(self) -> View: ...
+    def __enter__(self) -> Self: ...
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -154,7 +158,7 @@ class LiveView:
             console=console, refresh_per_second=4, get_renderable=progress.__rich__, transient=True
         )
 
-    def __enter__(self) -> LiveView:
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 
@@ -177,7 +181,7 @@ class PlainView:
         self._progress, self._console = progress, console
         self._shown = time.monotonic()
 
-    def __enter__(self) -> PlainView:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -80,7 +80,7 @@ def run_study(config: StudyConfig, console: Console) -> Run:
         resumed = sum(row.state is TrialState.RUNNING for row in before)
         if not ledger.remaining:
             return Run(paths, 0, 0)
-        with _interruptible(), _ray(config.resources) as (cpus, gpus):
+        with _ray(config.resources) as (cpus, gpus), _interruptible():
             resources = plan(config.resources, cpus, gpus)
             progress = StudyProgress(config.name, arms, config.training.epochs, resources.slots)
             _announce(console, config, resources, resumed)
@@ -243,7 +243,7 @@ def _ray(wanted: ResourcesConfig) -> Iterator[tuple[float, float]]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat SIGTERM (a batch system's warning) like Ctrl-C."""
+    """Treat SIGTERM (a batch system's warning) like Ctrl-C; after ray.init, which also takes it."""
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt

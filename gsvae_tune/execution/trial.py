@@ -110,13 +110,13 @@ def _train(
     last = EpochRecord(**kept[-1]) if kept and restored else None
     saved = reported = time.monotonic()
     with paths.epochs.open("ab", buffering=0) as records:
-        for last in training.epochs():  # noqa: B007 - the last record is what the result is made of
+        for last in training.epochs():
             records.write(json_line(last.as_dict()))
             now = time.monotonic()
             if now - saved >= study.training.checkpoint_s:
                 checkpoint.save(paths.checkpoint, training.state_dict())
                 saved = now
-            # The last epoch is told by the result: a scheduler could still stop a whole trial there.
+            # The last epoch is told by the result: a scheduler could stop a whole trial there.
             due = every_epoch or now - reported >= _REPORT_S or last.epoch == 1
             if due and last.epoch < study.training.epochs:
                 report(progress(last))
@@ -177,7 +177,9 @@ def progress(record: EpochRecord) -> dict[str, Any]:
     }
 
 
-def _result(replicates: list[ReplicateResult], last: EpochRecord, device: torch.device) -> TrialResult:
+def _result(
+    replicates: list[ReplicateResult], last: EpochRecord, device: torch.device
+) -> TrialResult:
     lost = [row for row in replicates if row.diverged]
     values = [row.val_neg_elbo_nats for row in replicates if row.val_neg_elbo_nats is not None]
     sound = len(values) == len(replicates) and bool(np.isfinite(values).all())

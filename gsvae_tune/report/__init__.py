@@ -1,1 +1,1 @@
-"""Reading a study: tables, and later estimates, figures and the report. Knows neither torch nor ray."""
+"""Reading a study: the ledger and the folders -> tables. Knows neither torch nor ray."""

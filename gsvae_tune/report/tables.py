@@ -96,7 +96,7 @@ def _frame(rows: list[dict[str, Any]], types: dict[str, str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     own = sorted(name for name in frame.columns if name not in types)
     columns = {
-        name: pd.Series(frame[name] if name in frame else None, index=frame.index, dtype=kind)
+        name: pd.Series(frame.get(name), index=frame.index, dtype=kind)
         for name, kind in types.items()
     }
     return pd.DataFrame(columns | {name: frame[name] for name in own})

@@ -38,7 +38,7 @@ def _one_of(what: str, family: Iterable[str]) -> tuple[AfterValidator, object]:
             raise ValueError(f"unknown {what} {name!r}; legal: {', '.join(names)}")
         return name
 
-    return AfterValidator(check), Field(json_schema_extra={"enum": names})
+    return AfterValidator(check), Field(json_schema_extra={"enum": [*names]})
 
 
 RuleName = Annotated[(str, *_one_of("rule", RULES))]
@@ -50,7 +50,8 @@ class Arm(Frozen):
 
     learning_rate: Positive = Field(3e-3, le=1.0, description="of Adam, for both members")
     estimator: Literal["soft", "straight-through"] = Field(
-        "soft", description="gradient estimator: relaxed codes, or one-hot codes with their gradient"
+        "soft",
+        description="gradient estimator: relaxed codes, or one-hot codes with their gradient",
     )
 
     # (lower, upper, strict): settings that must be in this order in every configuration
@@ -125,11 +126,11 @@ class FixedFactorArm(Arm):
     ordered = (("tau_min", "tau_start", False),)
 
     def controller(self, replicates: int, steps_per_epoch: int, epochs: int) -> Controller:
-        schedules = (
+        schedule_a, schedule_b = (
             FixedFactor(self.tau_start, factor, self.tau_min)
             for factor in (self.factor_a, self.factor_b)
         )
-        return OpenLoopController(*schedules, replicates=replicates)
+        return OpenLoopController(schedule_a, schedule_b, replicates)
 
 
 ARMS: dict[str, type[Arm]] = {"pair": PairArm, "fixed-factor": FixedFactorArm}

@@ -17,7 +17,8 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial, TrialState as OptunaState
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
 
 from gsvae_tune.search.samplers import make_sampler
 from gsvae_tune.search.space import ArmSpace
@@ -84,8 +85,8 @@ def open_storage(url: str | None, paths: StudyPaths) -> BaseStorage:
 
 def without_password(url: str) -> str:
     """Return the URL with the password, if any, replaced by stars."""
-    from sqlalchemy.engine import make_url  # noqa: PLC0415 - databases only
-    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
     try:
         return make_url(url).render_as_string(hide_password=True)

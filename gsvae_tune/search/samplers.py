@@ -35,8 +35,12 @@ class PlannedSampler(BaseSampler):
         return {}
 
     def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:  # fmt: skip
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
         return self._plan[trial.number][param_name]
 
 
@@ -72,7 +76,10 @@ def make_sampler(
             )
         if name == "gp":
             return optuna.samplers.GPSampler(
-                seed=own, independent_sampler=alone, n_startup_trials=1, deterministic_objective=False
+                seed=own,
+                independent_sampler=alone,
+                n_startup_trials=1,
+                deterministic_objective=False,
             )
         if name == "cmaes":
             return optuna.samplers.CmaEsSampler(

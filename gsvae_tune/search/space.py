@@ -21,6 +21,8 @@ from gsvae_tune.study.config import ArmConfig, Choice, Fixed, Parameter, Range, 
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.loading import legal_keys
 
+MAX_GRID = 20_000  # configurations; more take seconds to list and are no plan for a study
+
 Suggest = Callable[[str, optuna.distributions.BaseDistribution], Any]
 
 
@@ -93,7 +95,11 @@ class ArmSpace:
         return self.arm.model_validate(fixed | dict(params))
 
     def grid(self, points: int) -> list[dict[str, Scalar]]:
-        """Return all configurations on a grid, each once: ``points`` per range, every choice."""
+        """Return all configurations on a grid, each once: ``points`` per range, every choice.
+
+        Raises:
+            InputError: there are more than `MAX_GRID`.
+        """
         found: list[dict[str, Scalar]] = []
         # Depth first: each run of _walk replays a path of choices and records how it may branch.
         paths: list[tuple[int, ...]] = [()]
@@ -117,10 +123,16 @@ class ArmSpace:
             params = self._walk(choose)
             if self._is_legal(params):
                 found.append(params)
+            if len(found) > MAX_GRID:
+                raise InputError(
+                    f"arms.{self.name}.space: the grid has more than {MAX_GRID} configurations",
+                    where=self._where,
+                    legal="fewer choices and ranges, or a smaller search.grid_points",
+                )
         return found
 
     def _is_legal(self, params: Mapping[str, Scalar]) -> bool:
-        """Ends that meet (tau_min = tau_start = tau_max) have no chance in a draw but do in a grid."""
+        """Ends that meet (tau_min = tau_start = tau_max) do so on a grid, never in a draw."""
         try:
             self.settings(params).controller(replicates=1, steps_per_epoch=1, epochs=1)
         except ValueError:
@@ -190,7 +202,9 @@ class ArmSpace:
             self._check_range(key, parameter, earlier)
         for named, legal in (parameter.when or {}).items():
             if named not in known or (named in self._parameters and named not in earlier):
-                legal_names = [name for name in known if name in earlier or name not in self._parameters]
+                legal_names = [
+                    name for name in known if name in earlier or name not in self._parameters
+                ]
                 self._fail(f"{key}.when", f"{named!r} is not set before it", ", ".join(legal_names))
             for value in legal if isinstance(legal, list) else [legal]:
                 self._check_value(named, value, f"{key}.when.{named}")
@@ -245,8 +259,8 @@ class ArmSpace:
         self._fail(
             key,
             f"{lower} {_interval(low)} does not stay below {upper} {_interval(high)}",
-            f"{lower} < {upper} in every configuration, with tau_start in [tau_min, tau_max]; an end "
-            f"of a range may name {other}",
+            f"{lower} < {upper} in every configuration, with tau_start in [tau_min, tau_max]; an "
+            f"end of a range may name {other}",
         )
 
     def _chain(self, parameter: Parameter | None, end: str) -> Iterator[str]:
@@ -263,7 +277,7 @@ class ArmSpace:
         if isinstance(parameter, Range):
             return (self._hull(parameter.low)[0], self._hull(parameter.high)[1])
         if isinstance(parameter, Choice):
-            return (min(parameter.choices), max(parameter.choices))  # type: ignore[type-var,return-value]
+            return (min(parameter.choices), max(parameter.choices))  # type: ignore[return-value]
         value = self._present(end, {})
         return (value, value)
 

@@ -76,7 +76,7 @@ def check(config: StudyConfig, where: str) -> None:
             size = len(space.grid(config.search.grid_points))
             if size < config.search.trials:
                 raise InputError(
-                    f"search.trials: {config.search.trials} is more than the grid of arm {name} holds",
+                    f"search.trials: {config.search.trials} is more than arm {name}'s grid holds",
                     where=where,
                     legal=f"at most {size} (search.grid_points: {config.search.grid_points})",
                 )

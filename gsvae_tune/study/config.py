@@ -53,9 +53,7 @@ class DataConfig(Frozen):
     control: Probability = Field(
         0.1, description="share of the images whose loss the temperature controller reads"
     )
-    validation: Probability = Field(
-        0.15, description="share of the images that rank the trials"
-    )
+    validation: Probability = Field(0.15, description="share of the images that rank the trials")
     test: Probability = Field(
         0.2, description="share sealed for the end; unused where the data set has its own test set"
     )
@@ -73,7 +71,9 @@ class ModelConfig(Frozen):
     """The VAE that every member is: a mirrored multilayer perceptron with categorical latents."""
 
     hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
-        (128,), min_length=1, description="widths of the encoder's hidden layers; the decoder mirrors"
+        (128,),
+        min_length=1,
+        description="widths of the encoder's hidden layers; the decoder mirrors",
     )
     latents: int = Field(8, ge=1, le=4096, description="number of categorical latent variables")
     categories: int = Field(8, ge=2, le=4096, description="categories of each latent variable")
@@ -83,7 +83,9 @@ class TrainingConfig(Frozen):
     """What every trial of every arm trains: equal compute by construction."""
 
     epochs: int = Field(60, ge=1, description="epochs of every trial")
-    batch_size: int = Field(50, ge=1, description="images in a batch; a last partial batch is dropped")
+    batch_size: int = Field(
+        50, ge=1, description="images in a batch; a last partial batch is dropped"
+    )
     evaluation_samples: int = Field(
         1, ge=1, description="one-hot code samples an image in each evaluation of the loss"
     )
@@ -100,7 +102,10 @@ class SearchConfig(Frozen):
         "tpe", description="Optuna's sampler after the random stratum"
     )
     random_fraction: float = Field(
-        0.3, ge=0.0, le=1.0, description="share of each arm's trials, the first ones, drawn at random"
+        0.3,
+        ge=0.0,
+        le=1.0,
+        description="share of each arm's trials, the first ones, drawn at random",
     )
     grid_points: int = Field(
         3, ge=2, description="points per numeric setting for sampler grid; choices are all taken"

@@ -77,9 +77,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if len(content) > MAX_BYTES:
-        raise InputError(
-            f"has {len(content)} bytes", where=str(path), legal=f"at most {MAX_BYTES}"
-        )
+        raise InputError(f"has {len(content)} bytes", where=str(path), legal=f"at most {MAX_BYTES}")
     try:
         value = yaml.load(content, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -108,7 +106,9 @@ def override(raw: dict[str, Any], key: str, value: Any, origin: str) -> None:
     raw[last] = value
 
 
-def parse(raw: Mapping[str, Any], where: str, origins: Mapping[str, str] | None = None) -> StudyConfig:
+def parse(
+    raw: Mapping[str, Any], where: str, origins: Mapping[str, str] | None = None
+) -> StudyConfig:
     """Validate a raw mapping.
 
     Args:

@@ -132,8 +132,10 @@ class Controller(ABC):
         self._tau = np.where(active[:, None], new, self._tau)
         for replicate, event in enumerate(events):
             shown = event if active[replicate] else Event.ENDED
-            pair = (*self._tau[replicate].tolist(), *loss[replicate].tolist())
-            self._trace.append(TraceRow(self._epoch, replicate, *pair, shown))
+            tau_a, tau_b = self._tau[replicate].tolist()
+            loss_a, loss_b = loss[replicate].tolist()
+            row = TraceRow(self._epoch, replicate, tau_a, tau_b, loss_a, loss_b, shown)
+            self._trace.append(row)
         return self.tau
 
     @abstractmethod
@@ -170,7 +172,7 @@ class Controller(ABC):
         self._tau = np.array(state["tau"], dtype=np.float64)
         self._copy_from = np.array(state["copy_from"], dtype=np.int64)
         self._ended = [None if end is None else EndState(**end) for end in state["ended"]]
-        self._trace = [TraceRow(*row[:-1], event=Event[row[-1]]) for row in state["trace"]]
+        self._trace = [TraceRow._make((*row[:-1], Event[row[-1]])) for row in state["trace"]]
 
     def _pair_of(self, name: str, values: ArrayLike) -> Array:
         array = np.asarray(values, dtype=np.float64)
@@ -362,10 +364,12 @@ class PairController(Controller):
     def _collapsed(self, losses: Array, kl: Array | None) -> NDArray[np.bool_]:
         if self._collapse_kl is None:
             return np.zeros(self.replicates, dtype=np.bool_)
-        equal = (losses[:, 0] == losses[:, 1]) & (self._tau[:, 0] != self._tau[:, 1])
-        if kl is None:
-            return equal
-        return equal | (kl < self._collapse_kl).all(axis=1)
+        equal: NDArray[np.bool_] = (losses[:, 0] == losses[:, 1]) & (
+            self._tau[:, 0] != self._tau[:, 1]
+        )
+        if kl is not None:
+            equal |= (kl < self._collapse_kl).all(axis=1)
+        return equal
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {

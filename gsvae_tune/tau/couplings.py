@@ -53,9 +53,7 @@ class Coupling(ABC):
     scale_invariant: ClassVar[bool] = True
 
     @abstractmethod
-    def decide(
-        self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]
-    ) -> Outcome:
+    def decide(self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]) -> Outcome:
         """Return where the temperatures go.
 
         Args:
@@ -81,9 +79,7 @@ class Independent(Coupling):
 
     name: ClassVar[str] = "independent"
 
-    def decide(
-        self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]
-    ) -> Outcome:
+    def decide(self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]) -> Outcome:
         return Outcome(moves.own(tau))
 
 
@@ -96,9 +92,7 @@ class FollowWinner(Coupling):
 
     name: ClassVar[str] = "follow-winner"
 
-    def decide(
-        self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]
-    ) -> Outcome:
+    def decide(self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]) -> Outcome:
         winner = losses.argmin(axis=1)
         return Outcome(moves.own(np.repeat(_of(tau, winner), 2, axis=1)))
 
@@ -113,9 +107,7 @@ class LoserFollows(Coupling):
     pull: float
     name: ClassVar[str] = "loser-follows"
 
-    def decide(
-        self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]
-    ) -> Outcome:
+    def decide(self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]) -> Outcome:
         # A step-down may leave (0, inf) before clipping; the pull needs a logarithm.
         moved = np.maximum(moves.own(tau), np.finfo(np.float64).tiny)
         winner = losses.argmin(axis=1)
@@ -140,9 +132,7 @@ class SwapRules(Coupling):
             "swapped": np.zeros(replicates, dtype=np.int64),
         }
 
-    def decide(
-        self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]
-    ) -> Outcome:
+    def decide(self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]) -> Outcome:
         leader = losses.argmin(axis=1)
         overtaken = (memory["leader"] >= 0) & (leader != memory["leader"])
         swapped = np.where(overtaken, 1 - memory["swapped"], memory["swapped"])
@@ -163,9 +153,7 @@ class FiniteDifference(Coupling):
     name: ClassVar[str] = "finite-difference"
     scale_invariant: ClassVar[bool] = False
 
-    def decide(
-        self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]
-    ) -> Outcome:
+    def decide(self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]) -> Outcome:
         log_tau = np.log(tau)
         distance = log_tau[:, 1] - log_tau[:, 0]
         apart = distance != 0.0
@@ -187,9 +175,7 @@ class Tournament(Coupling):
 
     name: ClassVar[str] = "tournament"
 
-    def decide(
-        self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]
-    ) -> Outcome:
+    def decide(self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]) -> Outcome:
         winner = losses.argmin(axis=1)
         return Outcome(moves.own(np.repeat(_of(tau, winner), 2, axis=1)), copy_from=winner)
 

@@ -9,6 +9,7 @@ search spaces pick it up from there.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -103,7 +104,7 @@ class Exponential(Rule):
     name: ClassVar[str] = "exponential"
 
     def move(self, tau: Array, epoch: int, elapsed: int) -> Array:
-        return tau * np.exp(-self.rate * self.steps_per_epoch * elapsed)
+        return tau * math.exp(-self.rate * self.steps_per_epoch * elapsed)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Cosine(Rule):
         return self.tau_min + (tau - self.tau_min) * share
 
     def _height(self, epoch: int) -> float:
-        return 0.5 * (1.0 + np.cos(np.pi * min(epoch, self.horizon) / self.horizon))
+        return 0.5 * (1.0 + math.cos(math.pi * min(epoch, self.horizon) / self.horizon))
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ class Return(Rule):
     name: ClassVar[str] = "return"
 
     def move(self, tau: Array, epoch: int, elapsed: int) -> Array:
-        return self.tau_start * (tau / self.tau_start) ** self.factor
+        moved: Array = self.tau_start * (tau / self.tau_start) ** self.factor
+        return moved
 
 
 RULES: dict[str, type[Rule]] = {
-    rule.name: rule
-    for rule in (Hold, Cool, Warm, StepDown, StepUp, Exponential, Cosine, Return)
+    rule.name: rule for rule in (Hold, Cool, Warm, StepDown, StepUp, Exponential, Cosine, Return)
 }

@@ -1,1 +1,1 @@
-"""Stacked pairs of Gumbel-Softmax VAEs: data, networks, bounds, training. Knows neither Ray nor Optuna."""
+"""Stacked pairs of Gumbel-Softmax VAEs: data, networks, bounds, training. No Ray, no Optuna."""

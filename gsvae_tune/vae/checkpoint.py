@@ -30,5 +30,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
     except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is no readable checkpoint: {error}") from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path} is no readable checkpoint: it holds a {type(state).__name__}")
+        raise ValueError(  # noqa: TRY004 - a damaged file, not a caller's mistake
+            f"{path} is no readable checkpoint: it holds a {type(state).__name__}"
+        )
     return state

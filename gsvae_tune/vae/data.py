@@ -29,9 +29,9 @@ Bytes = NDArray[np.uint8]
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 
-# SHA-256 of the unpacked files, so that a packed, a plain and a fetched copy are judged alike. Taken
-# from the published files, those whose packed MD5 sums are f68b3c2d..., 9fb629c4... (MNIST) and
-# 8d4fb7e6..., bef4ecab... (Fashion-MNIST, https://github.com/zalandoresearch/fashion-mnist).
+# SHA-256 of the unpacked files, so that a packed, a plain and a fetched copy are judged alike.
+# Taken from the published files, those whose packed MD5 sums are f68b3c2d..., 9fb629c4... (MNIST)
+# and 8d4fb7e6..., bef4ecab... (Fashion-MNIST, https://github.com/zalandoresearch/fashion-mnist).
 CHECKSUMS = {
     "mnist": {
         TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -93,7 +93,10 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
     count, height, width = raw.train.shape
     flat = raw.train.reshape(count, height * width)
     order = np.random.default_rng(derive(seed, "split")).permutation(count)
-    sizes = {"control": round(config.control * count), "validation": round(config.validation * count)}
+    sizes = {
+        "control": round(config.control * count),
+        "validation": round(config.validation * count),
+    }
     if raw.test is None:
         sizes["test"] = round(config.test * count)
     sizes["train"] = count - sum(sizes.values())
@@ -112,7 +115,9 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
         chosen[name] = order[start : start + size]
         start += size
     splits = {
-        name: _binarize(flat[chosen[name]], config.binarization, derive(seed, "binarize", name), name)
+        name: _binarize(
+            flat[chosen[name]], config.binarization, derive(seed, "binarize", name), name
+        )
         for name in ("train", "control", "validation")
     }
     return Splits(
@@ -157,7 +162,7 @@ def _load(config: DataConfig) -> _Images:
 
 
 def _digits() -> _Images:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second, for this source only
+    from sklearn.datasets import load_digits
 
     grey = load_digits().images  # (1797, 8, 8), 0 to 16
     return _Images(np.round(grey * (255.0 / 16.0)).astype(np.uint8), None)

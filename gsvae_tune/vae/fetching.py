@@ -38,7 +38,10 @@ def fetch(source: str, folder: Path | None, on_bytes: Callable[[int], None]) -> 
     target.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target) as scratch:
         rows = _download(source, Path(scratch), on_bytes)
-        for name, part in ((TRAIN_IMAGES, rows[:_TRAINING_ROWS]), (TEST_IMAGES, rows[_TRAINING_ROWS:])):
+        for name, part in (
+            (TRAIN_IMAGES, rows[:_TRAINING_ROWS]),
+            (TEST_IMAGES, rows[_TRAINING_ROWS:]),
+        ):
             header = struct.pack(">IIII", 0x803, len(part), 28, 28)
             packed = gzip.compress(header + part.astype(np.uint8).tobytes(), mtime=0)
             write_atomic(Path(scratch) / name, packed)
@@ -48,7 +51,7 @@ def fetch(source: str, folder: Path | None, on_bytes: Callable[[int], None]) -> 
 
 
 def _download(source: str, scratch: Path, on_bytes: Callable[[int], None]) -> np.ndarray:
-    from sklearn.datasets import fetch_openml  # noqa: PLC0415 - seconds, and needed here only
+    from sklearn.datasets import fetch_openml
 
     done = threading.Event()
 

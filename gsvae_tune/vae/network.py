@@ -6,6 +6,7 @@ them; members share nothing but the call.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -39,7 +40,7 @@ class StackedLinear(nn.Module):
 
 def _perceptron(members: int, widths: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(widths):
         layers += [StackedLinear(members, inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])  # logits leave without a ReLU
 
@@ -70,7 +71,7 @@ class StackedVAE(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Return logits of q(z|x): (members, B, D) -> (members, B, L, K)."""
         flat: Tensor = self.encoder(images)
-        return flat.unflatten(-1, (self.latents, self.categories))
+        return flat.view(*flat.shape[:-1], self.latents, self.categories)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return pixel logits of p(x|z): (members, B, L, K) -> (members, B, D)."""
@@ -83,7 +84,9 @@ def to_members(per_replicate: Tensor) -> Tensor:
     return per_replicate.repeat_interleave(BRANCHES, dim=0)
 
 
-def copy_members(model: nn.Module, optimizer: torch.optim.Optimizer, copy_from: Sequence[int]) -> None:
+def copy_members(
+    model: nn.Module, optimizer: torch.optim.Optimizer, copy_from: Sequence[int]
+) -> None:
     """Copy a member's weights and optimizer moments into the other of its replicate.
 
     Args:

@@ -124,9 +124,7 @@ class PairTraining:
         self._estimator, self._signal = estimator, signal
         self._sample = sampler(estimator)
         self.model = StackedVAE(model, splits.pixels, self._seeds).to(self._device)
-        self._optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=learning_rate, fused=True
-        )
+        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate, fused=True)
         self._code_shape = (model.latents, model.categories)
 
     def epochs(self) -> Iterator[EpochRecord]:
@@ -143,7 +141,11 @@ class PairTraining:
         control = self._evaluate(self._control, "control", members_tau)
         validation = self._evaluate(self._validation, "validation", None)
         assert control.relaxed is not None  # noqa: S101 - it was given temperatures
-        told = {"control": control.discrete, "control-relaxed": control.relaxed, "train": train_loss}
+        told = {
+            "control": control.discrete,
+            "control-relaxed": control.relaxed,
+            "train": train_loss,
+        }
         # Whatever the signal is, a member whose training or control loss is lost has diverged.
         sound = torch.isfinite(train_loss) & torch.isfinite(control.discrete)
         losses = torch.where(sound, told[self._signal], torch.nan)
@@ -174,7 +176,9 @@ class PairTraining:
         size = self._settings.batch_size
         order = torch.stack(
             [
-                torch.randperm(len(self._train), generator=self._stream(seed, "batches", epoch, "cpu"))
+                torch.randperm(
+                    len(self._train), generator=self._stream(seed, "batches", epoch, "cpu")
+                )
                 for seed in self._seeds
             ]
         ).to(self._device)
@@ -192,9 +196,12 @@ class PairTraining:
             pixels = to_members(images)
             logits = self.model.encode(pixels)
             codes = self._sample(logits, to_members(noise), tau)
-            loss = (bernoulli_nll(self.model.decode(codes), pixels) + categorical_kl(logits)).mean(1)
+            loss = (bernoulli_nll(self.model.decode(codes), pixels) + categorical_kl(logits)).mean(
+                1
+            )
             self._optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()  # a sum over members: no member's gradient reaches another
+            # A sum over members: no member's gradient reaches another.
+            torch.autograd.backward(loss.sum())
             self._optimizer.step()
             total += loss.detach()
         return total / self.steps_per_epoch
@@ -211,14 +218,16 @@ class PairTraining:
         discrete, relaxed, kl = (torch.zeros(members, device=self._device) for _ in range(3))
         first = torch.zeros(members, *self._code_shape, device=self._device)
         second = torch.zeros_like(first)
-        for chunk in images.split(_EVALUATION_BATCH):
+        for chunk in torch.split(images, _EVALUATION_BATCH):
             pixels = self._images(chunk).expand(members, -1, -1)
             logits = self.model.encode(pixels)
             posterior = torch.softmax(logits, dim=-1)
             first += posterior.sum(1)
             second += posterior.square().sum(1)
             kl += categorical_kl(logits).sum(1)
-            noise = torch.empty(len(self._seeds), len(chunk), *self._code_shape, device=self._device)
+            noise = torch.empty(
+                len(self._seeds), len(chunk), *self._code_shape, device=self._device
+            )
             for sample in range(samples):
                 for replicate, stream in enumerate(streams):
                     fill_gumbel(noise[replicate], stream)

@@ -19,7 +19,9 @@ REPORT = {"epoch": 5, "value": 22.25, "tau_a": 0.5, "tau_b": 1.25}
 def half_done(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("gsvae_tune.execution.progress.time.monotonic", lambda: clock[0])
-    progress = StudyProgress("mine", {"pair": ArmProgress(2), "fixed-factor": ArmProgress(2)}, 10, 2)
+    progress = StudyProgress(
+        "mine", {"pair": ArmProgress(2), "fixed-factor": ArmProgress(2)}, 10, 2
+    )
     for arm in progress.arms:
         progress.started(arm, 0)
     progress.reported("pair", 0, REPORT | {"epoch": 1})

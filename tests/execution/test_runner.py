@@ -79,7 +79,9 @@ def test_the_tables_are_the_contract(study):
     assert set(trials.state) == {"complete"}
     assert set(trials.phase) == {"search"}
     mean = replicates.groupby(["arm", "number"]).val_neg_elbo_nats.mean()
-    assert trials.set_index(["arm", "number"]).value.sort_index().tolist() == pytest.approx(mean.tolist())
+    assert trials.set_index(["arm", "number"]).value.sort_index().tolist() == pytest.approx(
+        mean.tolist()
+    )
     assert replicates.test_neg_elbo_nats.isna().all()  # sealed
     # paired seeds: replicate r has one seed whatever the arm and the trial
     assert (replicates.groupby("replicate").seed.nunique() == 1).all()

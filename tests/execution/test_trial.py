@@ -47,7 +47,7 @@ def test_a_trial_reports_its_epochs_and_leaves_its_result(assigned):
 
 
 def test_a_config_that_is_not_what_optuna_suggested_is_caught(assigned):
-    go, folder, given, _, _ = assigned
+    go, folder, _given, _, _ = assigned
     config = json.loads(folder.config.read_text())
     config["params"]["tau_start"] *= 1.01
     folder.config.write_text(json.dumps(config))
@@ -63,7 +63,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("damage", [None, "torn record", "bad checkpoint"])
 def test_a_killed_trial_goes_on_to_the_same_end(assigned, smoke, tmp_path, damage):
-    go, folder, given, reports, config = assigned
+    go, folder, _given, reports, config = assigned
     eager = config.model_copy(
         update={"training": config.training.model_copy(update={"checkpoint_s": 1e-9})}
     )

@@ -46,7 +46,9 @@ def study():
 def objective(assignment):
     """Analytic, cheap, with a best point inside the space; a share of trials fails."""
     tau = assignment.params.get("tau_start", assignment.params.get("factor_a", 1.0))
-    value = 20 + math.log(tau / 0.4) ** 2 + abs(math.log10(assignment.params["learning_rate"]) + 2.5)
+    value = (
+        20 + math.log(tau / 0.4) ** 2 + abs(math.log10(assignment.params["learning_rate"]) + 2.5)
+    )
     if assignment.number % 7 == 5:
         return TrialResult(TrialState.FAILED, None, "diverged: branch a", 3, 30, 0.0, "cpu")
     if assignment.number % 7 == 6:

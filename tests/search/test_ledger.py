@@ -102,7 +102,9 @@ def test_raising_the_budget_goes_on_and_keeps_the_random_share(study, simulate):
     before = run.told()
     more = Simulation(study(trials=20), run.paths.root)
     assert more.run()
-    assert sorted(more.started) == [(arm, n) for arm in ("fixed-factor", "pair") for n in range(10, 20)]
+    assert sorted(more.started) == [
+        (arm, n) for arm in ("fixed-factor", "pair") for n in range(10, 20)
+    ]
     assert {arm: rows[:10] for arm, rows in more.told().items()} == before
     strata = [row.stratum for row in more.trials() if row.arm == "pair"]
     assert strata.count("random") == 6
@@ -129,7 +131,11 @@ def test_config_json_is_what_optuna_suggested(study, simulate):
     for row in run.trials():
         config = json.loads(run.paths.trial(row.arm, row.number).config.read_text())
         assert config["params"] == row.params
-        assert (config["arm"], config["number"], config["stratum"]) == (row.arm, row.number, row.stratum)
+        assert (config["arm"], config["number"], config["stratum"]) == (
+            row.arm,
+            row.number,
+            row.stratum,
+        )
         assert config["settings"].items() >= row.params.items()
 
 

@@ -15,7 +15,9 @@ from gsvae_tune.tau import PairController
 
 
 def space(settings, arm="pair"):
-    return ArmSpace(arm, parse({"name": "s", "arms": {arm: {"space": settings}}}, "t").arms[arm], "t")
+    return ArmSpace(
+        arm, parse({"name": "s", "arms": {arm: {"space": settings}}}, "t").arms[arm], "t"
+    )
 
 
 def test_a_grid_has_every_legal_configuration_once():
@@ -130,8 +132,17 @@ def test_shipped_studies_are_legal():
         assert all("learning_rate" in arm.space for arm in config.arms.values())
 
 
+def test_a_grid_too_large_to_be_a_plan_is_refused():
+    from gsvae_tune.study.errors import InputError
+
+    with pytest.raises(InputError, match="the grid has more than 20000 configurations"):
+        studies.load("digits", {"search.sampler": ("grid", "--sampler")})
+
+
 def test_a_grid_smaller_than_the_budget_is_refused():
     from gsvae_tune.study.errors import InputError
 
-    with pytest.raises(InputError, match=r"more than the grid of arm (.|\n)*legal: at most"):
-        studies.load("smoke", {"search.sampler": ("grid", "--sampler"), "search.trials": (9999, "--trials")})
+    with pytest.raises(InputError, match=r"more than arm .*'s grid holds(.|\n)*legal: at most"):
+        studies.load(
+            "smoke", {"search.sampler": ("grid", "--sampler"), "search.trials": (9999, "--trials")}
+        )

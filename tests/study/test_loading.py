@@ -27,7 +27,9 @@ def complain(tmp_path):
     def check(text, **overrides):
         path.write_text(text)
         with pytest.raises(InputError) as caught:
-            studies.load(str(path), {k.replace("__", "."): (v, f"--{k}") for k, v in overrides.items()})
+            studies.load(
+                str(path), {k.replace("__", "."): (v, f"--{k}") for k, v in overrides.items()}
+            )
         return str(caught.value).replace(str(path), "mine.yaml")
 
     return check
@@ -69,15 +71,15 @@ def test_a_good_study(tmp_path):
         ("1.0", "1.0\n      factor_a: {low: 0.5, high: 0.9, when: {rule_a: cool}}\n      rule_a: [cool, hold]", ["'rule_a' is not set before it"]),
         ("log: true", "logg: true", ["arms.pair.space.learning_rate.logg: unknown key", "did you mean log?"]),
         ("low: 1e-4", "low: 0.0", ["logarithmic range", "low > 0"]),
-        ("name: mine", "name: ../mine", ["name: \"../mine\" is not legal"]),
+        ("name: mine", "name: ../mine", ['name: "../mine" is not legal']),
         ("name: mine", "name: mine\nname: yours", ["line 3: is not valid YAML: the key 'name' stands twice"]),
         ("name: mine", "name: mine\nseed: 1.5", ["seed: 1.5 is not legal", "a whole number"]),
         ("name: mine", "name: mine\nseed: true", ["seed: true is not legal", "a whole number"]),
         ("name: mine", "name: mine\nreplicates: 0", ["replicates: 0 is not legal", "greater than or equal to 1"]),
         ("name: mine", "name: mine\nsearch: {trials: 0}", ["search.trials: 0 is not legal"]),
-        ("name: mine", "name: mine\nsearch: {sampler: tp}", ["search.sampler: \"tp\" is not legal", "'tpe', 'random'"]),
+        ("name: mine", "name: mine\nsearch: {sampler: tp}", ['search.sampler: "tp" is not legal', "'tpe', 'random'"]),
         ("name: mine", "name: mine\nresources: {gpus_per_trial: 2.5}", ["resources.gpus_per_trial: 2.5 is not legal", "less than or equal to 1"]),
-        ("name: mine", "name: mine\ndata: {source: cifar}", ["data.source: \"cifar\" is not legal"]),
+        ("name: mine", "name: mine\ndata: {source: cifar}", ['data.source: "cifar" is not legal']),
         ("name: mine", "name: mine\ndata: {control: 0.5, validation: 0.4, test: 0.2}", ["leave no training images", "a sum below 1"]),
         ("name: mine", "name: mine\nmodel: {hidden: []}", ["model.hidden: [] is not legal", "at least one entry"]),
         ("name: mine", "name: mine\ntraining: 3", ["training: 3 is not legal", "a mapping"]),
@@ -121,13 +123,12 @@ def test_whatever_stands_in_a_study_there_is_a_study_or_one_message(value, key):
     from gsvae_tune.study.loading import parse
 
     raw = {"name": "mine", "arms": {"pair": {"space": {}}}} | {key: value}
+    message = None
     try:
-        config = parse(raw, "mine.yaml")
-        studies.check(config, "mine.yaml")
-    except InputError as error:
-        assert "mine.yaml" in str(error)
-    else:
-        assert isinstance(config, StudyConfig)
+        studies.check(parse(raw, "mine.yaml"), "mine.yaml")
+    except InputError as error:  # and no other
+        message = str(error)
+    assert message is None or "mine.yaml" in message
 
 
 def test_identity_leaves_out_where_and_how_long(tmp_path):
@@ -135,11 +136,20 @@ def test_identity_leaves_out_where_and_how_long(tmp_path):
     path.write_text(GOOD)
 
     def digest(**overrides):
-        return studies.load(str(path), {k.replace("__", "."): (v, "--x") for k, v in overrides.items()}).digest()
+        return studies.load(
+            str(path), {k.replace("__", "."): (v, "--x") for k, v in overrides.items()}
+        ).digest()
 
-    same = digest(search__trials=99, out="elsewhere", resources__cpus=1, data__dir="x", description="y")
+    same = digest(
+        search__trials=99, out="elsewhere", resources__cpus=1, data__dir="x", description="y"
+    )
     assert same == digest()
-    for change in ({"seed": 1}, {"replicates": 9}, {"training__epochs": 3}, {"search__sampler": "random"}):
+    for change in (
+        {"seed": 1},
+        {"replicates": 9},
+        {"training__epochs": 3},
+        {"search__sampler": "random"},
+    ):
         assert digest(**change) != digest()
 
 

@@ -17,9 +17,14 @@ from gsvae_tune.study.records import (
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
     path = tmp_path / "file.json"
     write_json(path, {"a": 1})
-    with pytest.raises(RuntimeError), atomic_file(path) as file:
-        file.write(b"half")
-        raise RuntimeError
+
+    def die():
+        with atomic_file(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        die()
     assert read_json(path) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 

@@ -12,5 +12,8 @@ def test_streams_are_stable_and_apart():
 
 
 def test_phases_never_share_a_replicates_seed():
-    seeds = [replicate_seed(0, phase, r) for phase, r in itertools.product(("search", "confirm"), range(500))]
+    seeds = [
+        replicate_seed(0, phase, r)
+        for phase, r in itertools.product(("search", "confirm"), range(500))
+    ]
     assert len(set(seeds)) == 1000

@@ -275,8 +275,14 @@ def test_after_a_copy_the_losers_past_is_forgotten():
     ("wrong", "said"),
     [
         ({"tau_min": 0.0}, "tau_min is 0.0; legal: a finite number > 0"),
-        ({"tau_min": 2.0, "tau_max": 1.0}, "tau_max is 1.0; legal: a finite number > tau_min = 2.0"),
-        ({"tau_start": 9.0}, r"tau_start is 9.0; legal: inside the active range \[tau_min, tau_max\]"),
+        (
+            {"tau_min": 2.0, "tau_max": 1.0},
+            "tau_max is 1.0; legal: a finite number > tau_min = 2.0",
+        ),
+        (
+            {"tau_start": 9.0},
+            r"tau_start is 9.0; legal: inside the active range \[tau_min, tau_max\]",
+        ),
         ({"tau_start": float("nan")}, "tau_start is nan"),
         ({"rule_a": "chill"}, "rule_a is 'chill'; legal: hold, cool, warm"),
         ({"coupling": "love"}, "coupling is 'love'; legal: independent, follow-winner"),

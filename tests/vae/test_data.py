@@ -78,7 +78,9 @@ def test_npz_of_ones_own_images(tmp_path, array):
     np.savez(tmp_path / "mine.npz", images=array)
     splits = load_splits(DataConfig(source=f"npz:{tmp_path / 'mine.npz'}"), seed=0)
     assert splits.pixels == 30
-    assert rows(splits.train) <= rows(np.where(GREY.reshape(200, 30) > 127, 255, 0).astype(np.uint8))
+    assert rows(splits.train) <= rows(
+        np.where(GREY.reshape(200, 30) > 127, 255, 0).astype(np.uint8)
+    )
 
 
 def test_binarizations(folder):
@@ -121,7 +123,9 @@ def test_a_fetched_file_is_the_published_one(real_data, tmp_path, monkeypatch):
 
     def client(name, **_):
         assert name == "mnist_784"
-        parts = [data.read_idx(real_data / "mnist", part, None) for part in (TRAIN_IMAGES, TEST_IMAGES)]
+        parts = [
+            data.read_idx(real_data / "mnist", part, None) for part in (TRAIN_IMAGES, TEST_IMAGES)
+        ]
         pixels = np.concatenate(parts).reshape(70_000, 784).astype(np.int64)
         return type("Bunch", (), {"data": pixels})
 
@@ -166,7 +170,10 @@ def test_folders_are_looked_for_in_order(folder, tmp_path, monkeypatch):
         (gzip.compress(idx(GREY) + b"x"), "no idx file of images"),
         (gzip.compress(struct.pack(">IIII", 0x801, 5, 1, 1) + b"12345"), "magic 0x801"),
         (gzip.compress(struct.pack(">IIII", 0x803, 0, 28, 28)), "no idx file of images"),
-        (gzip.compress(struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1)), "no idx file"),
+        (
+            gzip.compress(struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1)),
+            "no idx file",
+        ),
     ],
 )
 def test_damaged_idx_files(tmp_path, content, said):

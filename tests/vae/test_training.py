@@ -136,7 +136,9 @@ def test_temperatures_of_an_epoch_are_those_the_controller_gave(make):
     taus = [record.tau for record in make(controller=controller, epochs=5).epochs()]
     # Known bug of public ports: tau is set anew at every epoch, so that it hardly moves.
     assert [tau[0][0] for tau in taus] == [1.0, 0.5, 0.25, 0.2, 0.2]
-    assert all(tau[1] == [first, 0.9] for tau, first in zip(taus, [1, 0.5, 0.25, 0.2, 0.2], strict=True))
+    assert all(
+        tau[1] == [first, 0.9] for tau, first in zip(taus, [1, 0.5, 0.25, 0.2, 0.2], strict=True)
+    )
 
 
 @pytest.mark.parametrize("signal", ["control", "control-relaxed", "train"])
@@ -252,7 +254,9 @@ def test_results_choose_on_control_and_report_validation(make):
     training = make()
     *_, last = training.epochs()
     last = dataclasses.replace(
-        last, control_loss_discrete=[[1.0, 2.0], [2.0, 1.0]], val_neg_elbo_nats=[[9.0, 3.0], [8.0, 4.0]]
+        last,
+        control_loss_discrete=[[1.0, 2.0], [2.0, 1.0]],
+        val_neg_elbo_nats=[[9.0, 3.0], [8.0, 4.0]],
     )
     rows = training.results(last)
     assert [(row.best_branch, row.val_neg_elbo_nats) for row in rows] == [("a", 9.0), ("b", 4.0)]

@@ -1,0 +1,148 @@
+"""A study in a few lines: how far it is, what is best so far; as data and as terminal tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from gsvae_tune.report import tables
+from gsvae_tune.search.ledger import TrialRow, open_storage, read_trials
+from gsvae_tune.study.config import Scalar, StudyConfig
+from gsvae_tune.study.paths import StudyPaths
+from gsvae_tune.study.records import TrialState
+from gsvae_tune.study.studyfile import is_running
+
+LOSS = "neg. ELBO (nats)"
+
+
+@dataclass(frozen=True)
+class BestTrial:
+    """An arm's best finished trial; value: validation negative ELBO, one-hot codes, nats."""
+
+    number: int
+    value: float
+    params: dict[str, Scalar]
+
+
+@dataclass(frozen=True)
+class ArmStatus:
+    """Trials of one arm by state; `budget` is how many it is to have."""
+
+    budget: int
+    complete: int
+    pruned: int
+    failed: int
+    unfinished: int
+    best: BestTrial | None
+
+    @property
+    def to_go(self) -> int:
+        return max(0, self.budget - self.complete - self.pruned - self.failed)
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """One study's state; `driver`: a process is working on it now."""
+
+    study: str
+    folder: str
+    driver: bool
+    arms: dict[str, ArmStatus]
+
+
+def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> StudyStatus:
+    """Read a study's state, changing nothing."""
+    rows = list(read_trials(config, paths, open_storage(storage, paths)))
+    arms = {}
+    for arm in config.arms:
+        own = [row for row in rows if row.arm == arm]
+        count = {state: sum(row.state is state for row in own) for state in TrialState}
+        arms[arm] = ArmStatus(
+            budget=config.search.trials,
+            complete=count[TrialState.COMPLETE],
+            pruned=count[TrialState.PRUNED],
+            failed=count[TrialState.FAILED],
+            unfinished=count[TrialState.RUNNING],
+            best=_best(own),
+        )
+    return StudyStatus(config.name, str(paths.root), is_running(paths), arms)
+
+
+def _best(rows: list[TrialRow]) -> BestTrial | None:
+    found = [
+        BestTrial(row.number, row.value, row.params)
+        for row in rows
+        if row.state is TrialState.COMPLETE and row.value is not None
+    ]
+    return min(found, key=lambda best: best.value, default=None)
+
+
+def export(config: StudyConfig, paths: StudyPaths, storage: str | None) -> dict[str, pd.DataFrame]:
+    """Rebuild a study's tables, write them, and return them."""
+    built = tables.build(read_trials(config, paths, open_storage(storage, paths)), paths)
+    tables.write(built, paths)
+    return built
+
+
+def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
+    """Yield what `gsvae-tune status` prints of one study."""
+    state = "running" if seen.driver else "no driver"
+    table = Table(title=f"{escape(seen.folder)} ({state})", title_justify="left")
+    for column in ("arm", "complete", "pruned", "failed", "unfinished", "best", LOSS):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for name, arm in seen.arms.items():
+        best = ("-", "-") if arm.best is None else (f"#{arm.best.number}", f"{arm.best.value:.3f}")
+        counts = (f"{arm.complete}/{arm.budget}", arm.pruned, arm.failed, arm.unfinished)
+        table.add_row(name, *map(str, counts), *best)
+    yield table
+    yield from _best_settings({name: arm.best for name, arm in seen.arms.items()})
+    if not seen.driver and any(arm.to_go for arm in seen.arms.values()):
+        yield "next: the command that began this study goes on with it"
+
+
+def search_result(seen: StudyStatus, replicates: pd.DataFrame) -> Iterator[RenderableType]:
+    """Yield what `gsvae-tune run` prints at the end of the search."""
+    table = Table(title=f"search result of study {escape(seen.study)}", title_justify="left")
+    for column in ("arm", "trials", "failed", "best", LOSS, "± over replicates"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for name, arm in seen.arms.items():
+        counts = (arm.complete + arm.pruned + arm.failed, arm.failed)
+        found = ("-", "-", "-")
+        if arm.best is not None:
+            of_best = (replicates.arm == name) & (replicates.number == arm.best.number)
+            values = replicates[of_best].val_neg_elbo_nats
+            spread = f"{values.std():.3f}" if len(values) > 1 else "one only"
+            found = (f"#{arm.best.number}", f"{arm.best.value:.3f}", spread)
+        table.add_row(name, *map(str, counts), *found)
+    yield table
+    yield from _best_settings({name: arm.best for name, arm in seen.arms.items()})
+    yield (
+        "Negative ELBO with one-hot codes on the validation split, mean over replicates ± standard "
+        "deviation; lower is better.\n[bold]This is a search result and not yet evidence[/bold]: "
+        "each number is the best of many tries, on the data and the seeds it was chosen by."
+    )
+
+
+def _best_settings(best: dict[str, BestTrial | None]) -> Iterator[Table]:
+    """Yield settings down, arms across: readable at any width."""
+    found = {arm: trial for arm, trial in best.items() if trial is not None}
+    if not found:
+        return
+    table = Table(title="best configurations", title_justify="left")
+    table.add_column("setting")
+    for arm, trial in found.items():
+        table.add_column(f"{arm} #{trial.number}", justify="right")
+    for key in dict.fromkeys(key for trial in found.values() for key in trial.params):
+        table.add_row(key, *(_shown(trial.params.get(key)) for trial in found.values()))
+    yield table
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

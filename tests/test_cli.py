@@ -1,0 +1,246 @@
+"""The command line as a user meets it: messages, exit codes, no tracebacks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+import gsvae_tune
+from gsvae_tune.cli import FLAGS, app, guarded
+from gsvae_tune.search import studies
+
+COMMAND = [sys.executable, "-m", "gsvae_tune.cli"]
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch, tmp_path):
+    """Call the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        code = guarded(lambda **how: app(args=list(map(str, args)), **how))
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_help_and_version(cli):
+    code, out, _ = cli("--help")
+    assert code == 0
+    assert all(verb in out for verb in ("run", "status", "export", "spaces", "schema", "data"))
+    assert cli("--version")[1].strip() == f"gsvae-tune {gsvae_tune.__version__}"
+
+
+def test_every_flag_of_run_sets_a_key_that_exists():
+    config = studies.load("digits").model_dump()
+    for key in FLAGS.values():
+        value = config
+        for part in key.split("."):
+            assert part in value, key
+            value = value[part]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["run", "--trials", "0"], "error: --trials: search.trials: 0 is not legal\n  legal: greater than or equal to 1"),
+        (["run", "--gpus-per-trial", "1.5"], "--gpus-per-trial: resources.gpus_per_trial: 1.5 is not legal\n  legal: less than or equal to 1"),
+        (["run", "--gpus-per-trial", "-0.5"], "legal: greater than or equal to 0"),
+        (["run", "--sampler", "tp"], '--sampler: search.sampler: "tp" is not legal'),
+        (["run", "--epochs", "many"], "Invalid value for '--epochs'"),
+        (["run", "--trails", "3"], "No such option"),
+        (["run", "digit"], "did you mean digits?"),
+        (["run", "none.yaml"], "none.yaml: cannot be read: No such file"),
+        (["run", "--set", "training"], "--set: 'training' sets nothing\n  legal: KEY=VALUE"),
+        (["run", "--set", "training.epoch=3"], "training.epoch: unknown key"),
+        (["run", "--set", "seed.x=3"], "seed holds no keys"),
+        (["run", "mnist", "--data-dir", "nowhere"], "gsvae-tune data fetch mnist"),
+        (["run", "--name", "a/b"], '--name: name: "a/b" is not legal'),
+        (["run", "--storage", "nonsense"], "storage: cannot open (a text that is no URL)"),
+        (["run", "--set", "data.source=idx:nowhere"], "cannot be read"),
+        (["run", "smoke", "--out", "/proc/nowhere"], "cannot be written"),
+        (["status"], "studies: holds no study"),
+        (["export", "nowhere"], "nowhere: holds no study"),
+        (["spaces", "digit"], "no study named 'digit'"),
+        (["data", "fetch", "cifar"], "unknown data set 'cifar'\n  legal: mnist, fashion-mnist"),
+        (["nonsense"], "No such command"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_with_one_message_and_exit_code_2(cli, args, said):
+    code, _, err = cli(*args)
+    assert said in err
+    assert code == 2
+
+
+def test_spaces_and_schema(cli):
+    code, out, _ = cli("spaces")
+    assert code == 0
+    assert all(name in out for name in studies.shipped())
+    assert cli("spaces", "smoke")[1] == studies.shipped()["smoke"].read_text()
+    assert json.loads(cli("schema")[1]) == studies.schema()
+
+
+def test_data_list_shows_what_is_here(cli, monkeypatch):
+    monkeypatch.delenv("GSVAE_DATA", raising=False)
+    code, out, _ = cli("data", "list", "--data-dir", "nowhere")
+    assert code == 0
+    assert "988 / 180 / 270" in out
+    assert "was not found" in out
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study run by the real command, in a folder whose name a shell would trip over."""
+    folder = tmp_path_factory.mktemp("a place") / "it's; $HOME `x`"
+    folder.mkdir()
+    command = [*COMMAND, "run", "smoke", "--trials", "2", "--seed", "3", "--name", "mine"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return folder, done
+
+
+def test_run_ends_with_tables_and_says_it_is_no_evidence(study):
+    folder, done = study
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "pair 2/2" in done.stdout
+    for part in (
+        "search result of study mine",
+        "fixed-factor",
+        "best configurations",
+        "not yet evidence",
+    ):
+        assert part in done.stdout
+    assert "gsvae-tune run smoke --name mine --trials 4 --seed 3" in done.stdout
+    assert len(pd.read_parquet(folder / "studies/mine/tables/trials.parquet")) == 4
+
+
+def test_status_and_export_read_the_folder(study, cli):
+    folder, _ = study
+    code, out, _ = cli("status", folder / "studies")
+    assert code == 0
+    assert "2/2" in out
+    (seen,) = json.loads(cli("status", folder / "studies/mine", "--json")[1])
+    assert seen["driver"] is False
+    assert seen["arms"]["pair"]["complete"] == 2
+    table = folder / "studies/mine/tables/trials.parquet"
+    before = pd.read_parquet(table)
+    table.unlink()
+    code, out, _ = cli("export", folder / "studies/mine")
+    assert code == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(table), before)
+
+
+def test_a_finished_study_says_so(study, cli, monkeypatch):
+    folder, _ = study
+    monkeypatch.chdir(folder)
+    code, out, _ = cli("run", "smoke", "--trials", "2", "--seed", "3", "--name", "mine")
+    assert code == 0
+    assert "study mine is finished already: nothing to do" in out
+
+
+def test_another_space_under_the_name_shows_the_difference(study, cli, monkeypatch):
+    folder, _ = study
+    monkeypatch.chdir(folder)
+    code, _, err = cli("run", "smoke", "--seed", "4", "--name", "mine")
+    assert code == 2
+    assert "seed: 3 -> 4" in err
+    assert "nothing was changed" in err
+
+
+def wait_for(path, process, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+LONG = ["run", "smoke", "--epochs", "3000", "--trials", "1"]
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_in_time_keeps_everything_and_says_how_to_go_on(tmp_path, by):
+    process = subprocess.Popen(
+        [*COMMAND, *LONG], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_for(tmp_path / "studies/smoke/trials/pair/0/epochs.jsonl", process)
+    time.sleep(1.0)
+    started = time.monotonic()
+    process.send_signal(by)
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 130
+    assert "everything finished is kept in" in err
+    assert "next: gsvae-tune run smoke --trials 1 --epochs 3000" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "studies/smoke/trials/pair/0/epochs.jsonl").stat().st_size > 0
+
+
+def test_a_killed_driver_loses_and_repeats_nothing(tmp_path):
+    """kill -9 in the middle; the same command again gives the tables of an uninterrupted run."""
+    from tests.execution.test_runner import same
+
+    args = ["run", "smoke", "--epochs", "300", "--trials", "3"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for folder in (killed, whole):
+        folder.mkdir()
+    process = subprocess.Popen([*COMMAND, *args], cwd=killed, stdout=subprocess.DEVNULL)
+    wait_for(killed / "studies/smoke/trials/pair/0/result.json", process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = {
+        path: path.stat().st_mtime_ns for path in killed.rglob("result.json") if path.is_file()
+    }
+    assert 0 < len(finished) < 6
+    for folder in (killed, whole):
+        done = subprocess.run(
+            [*COMMAND, *args], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
+    tables = [
+        {
+            name: pd.read_parquet(folder / f"studies/smoke/tables/{name}.parquet")
+            for name in ("trials", "replicates", "epochs")
+        }
+        for folder in (killed, whole)
+    ]
+    same(*tables)
+
+
+def test_a_local_run_listens_on_loopback_only(tmp_path):
+    """New listening sockets of the whole machine while a study runs."""
+
+    def listening():
+        found = set()
+        for name in ("tcp", "tcp6"):
+            for line in open(f"/proc/net/{name}").read().splitlines()[1:]:
+                local, state = line.split()[1], line.split()[3]
+                if state == "0A":
+                    found.add(local)
+        return found
+
+    before = listening()
+    process = subprocess.Popen(
+        [*COMMAND, *LONG], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(tmp_path / "studies/smoke/trials/pair/0/epochs.jsonl", process)
+        new = listening() - before
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert len(new) > 3
+    loopback = (
+        "0100007F:",
+        "0000000000000000FFFF00000100007F:",
+        "00000000000000000000000001000000:",
+    )
+    assert [socket for socket in new if not socket.startswith(loopback)] == []
