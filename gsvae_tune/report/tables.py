@@ -23,23 +23,23 @@ SEARCH = "search"
 
 # Types of the columns every study has, so that an empty or partial study gives the same table.
 TRIALS = {
-    "arm": "str", "phase": "str", "number": "int64", "stratum": "str", "state": "str",
+    "arm": "string", "phase": "string", "number": "int64", "stratum": "string", "state": "string",
     "value": "float64", "epochs": "Int64", "steps": "Int64", "wall_s": "float64",
-    "device": "str", "error": "str",
+    "device": "string", "error": "string",
 }  # fmt: skip
 REPLICATES = {
-    "arm": "str", "phase": "str", "number": "int64", "replicate": "int64", "seed": "int64",
-    "best_branch": "str", "val_neg_elbo_nats": "float64", "test_neg_elbo_nats": "float64",
+    "arm": "string", "phase": "string", "number": "int64", "replicate": "int64", "seed": "int64",
+    "best_branch": "string", "val_neg_elbo_nats": "float64", "test_neg_elbo_nats": "float64",
     "test_iwae_nats": "float64", "kl_nats": "float64", "active_units": "Int64",
-    "diverged": "bool", "collapsed": "bool", "ended": "str", "steps": "int64",
+    "diverged": "bool", "collapsed": "bool", "ended": "string", "steps": "int64",
 }  # fmt: skip
 EPOCHS = {
-    "arm": "str", "phase": "str", "number": "int64", "replicate": "int64", "branch": "str",
+    "arm": "string", "phase": "string", "number": "int64", "replicate": "int64", "branch": "string",
     "epoch": "int64", "tau": "float64", "train_loss_relaxed": "float64",
     "train_loss_discrete": "float64", "control_loss_discrete": "float64",
     "control_loss_relaxed": "float64", "control_kl_nats": "float64",
     "val_neg_elbo_nats": "float64", "kl_nats": "float64", "active_units": "Int64",
-    "event": "str", "steps": "int64", "wall_s": "float64",
+    "event": "string", "steps": "int64", "wall_s": "float64",
 }  # fmt: skip
 
 # In a trial's epoch record these are pairs per replicate; the rest of a row comes from its place.
