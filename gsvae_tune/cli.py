@@ -127,12 +127,12 @@ def run(
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    tables = summary.export(config, paths, storage)
+    tables = summary.export(config, paths, config.storage)
     if not done.trained:
         console.print(
             f"study {config.name} is finished already: nothing to do", highlight=False, markup=False
         )
-    seen = summary.status(config, paths, storage)
+    seen = summary.status(config, paths, config.storage)
     for part in summary.search_result(seen, tables["replicates"]):
         console.print(part, highlight=False)
     further = overrides | {"search.trials": (config.search.trials * 2, "--trials")}

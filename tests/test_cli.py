@@ -244,3 +244,22 @@ def test_a_local_run_listens_on_loopback_only(tmp_path):
         "00000000000000000000000001000000:",
     )
     assert [socket for socket in new if not socket.startswith(loopback)] == []
+
+
+def test_a_study_in_a_database_is_looked_for_there(cli, tmp_path):
+    url = f"sqlite:///{tmp_path / 'trials.db'}"
+    small = ["run", "smoke", "--trials", "1", "--epochs", "1"]
+    done = subprocess.run([*COMMAND, *small, "--storage", url], capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "studies/smoke"
+    assert not (folder / "optuna.journal").exists()
+    assert url not in (folder / "study.json").read_text()
+    for args in (small, ["status", folder], ["export", folder]):
+        code, _, err = cli(*args)
+        assert code == 2
+        assert "recorded in a database" in err
+    (seen,) = json.loads(cli("status", folder, "--storage", url, "--json")[1])
+    assert seen["arms"]["pair"]["complete"] == 1
+    code, out, _ = cli(*small, "--storage", url)
+    assert code == 0
+    assert "finished already" in out

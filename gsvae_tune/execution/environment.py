@@ -9,6 +9,7 @@ _ALWAYS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # we write our own records
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: everything is on disk already
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a short trial may end before it reports
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's experiment state is disposable
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

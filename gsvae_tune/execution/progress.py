@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -42,8 +43,8 @@ class ArmProgress:
 class RunningTrial:
     arm: str
     number: int
-    first_epoch: int = 0
-    epoch: int = 0
+    begun_at: int | None = None  # epochs done when this run took it up
+    done: float = 0.0  # epochs, the share of the one under way included
     value: float | None = None
     tau_a: float | None = None
     tau_b: float | None = None
@@ -63,14 +64,15 @@ class StudyProgress:
 
     def reported(self, arm: str, number: int, report: dict[str, Any]) -> None:
         trial = self.running.setdefault((arm, number), RunningTrial(arm, number))
-        if not trial.epoch:
-            trial.first_epoch = report["epoch"] - 1
-        trial.epoch, trial.value = report["epoch"], report["value"]
+        if trial.begun_at is None:
+            trial.begun_at = math.floor(report["done"])
+        trial.done, trial.value = report["done"], report["value"]
         trial.tau_a, trial.tau_b = report["tau_a"], report["tau_b"]
 
     def ended(self, arm: str, number: int, result: TrialResult) -> None:
         trial = self.running.pop((arm, number), None)
-        self._trained += max(0, result.epochs - (trial.first_epoch if trial else 0))
+        begun_at = (trial and trial.begun_at) or 0
+        self._trained += max(0, result.epochs - begun_at)
         self.arms[arm].add(number, result.state, result.value)
 
     @property
@@ -80,9 +82,10 @@ class StudyProgress:
     @property
     def eta_s(self) -> float | None:
         """Seconds left at the pace so far; None before there is one."""
-        done = self._trained + sum(t.epoch - t.first_epoch for t in self.running.values())
+        running = list(self.running.values())
+        done = self._trained + sum(t.done - (t.begun_at or 0) for t in running)
         left = sum(arm.budget - arm.ended for arm in self.arms.values()) * self.epochs
-        left -= sum(t.epoch for t in self.running.values())
+        left -= sum(trial.done for trial in running)
         return None if done == 0 else max(0.0, self.elapsed_s * left / done)
 
     def line(self) -> str:
@@ -118,7 +121,7 @@ class StudyProgress:
             running.add_row(
                 trial.arm,
                 f"#{trial.number}",
-                f"{trial.epoch}/{self.epochs}",
+                f"{math.floor(trial.done)}/{self.epochs}",
                 *(
                     "-" if v is None else f"{v:.3f}"
                     for v in (trial.tau_a, trial.tau_b, trial.value)

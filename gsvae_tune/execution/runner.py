@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from rich.console import Console
 
@@ -169,7 +170,7 @@ def _search(
     )
     try:
         tuner.fit()
-    except RayError as error:
+    except (RayError, TuneError) as error:
         raise UnfinishedError(
             f"Ray stopped: {str(error).splitlines()[0]}\n"
             f"  kept:  every finished trial, in {paths.root}\n"

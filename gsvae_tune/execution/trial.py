@@ -7,6 +7,7 @@ a finished one reads its result.
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -103,24 +104,28 @@ def _train(
     seen = {key: config[key] for key in ("arm", "number", "params")}
     if seen != dict(assigned):
         raise RuntimeError(f"{paths.config} says {seen}, the search suggested {dict(assigned)}")
-    training = _training(config, study, splits, device)
-    restored = _restore(training, paths)
-    kept = [r for r in read_json_lines(paths.epochs) if r["epoch"] <= training.epoch]
-    keep_lines(paths.epochs, kept)
-    last = EpochRecord(**kept[-1]) if kept and restored else None
+    training, last = _restore(lambda: _training(config, study, splits, device), paths)
     saved = reported = time.monotonic()
+
+    def between_steps() -> None:
+        nonlocal saved, reported
+        now = time.monotonic()
+        if now - saved >= study.training.checkpoint_s:
+            os.fsync(records.fileno())  # a checkpoint is never ahead of its records
+            checkpoint.save(paths.checkpoint, training.state_dict())
+            saved = now
+        if not every_epoch and now - reported >= _REPORT_S:
+            report(progress(training, last))
+            reported = now
+
     with paths.epochs.open("ab", buffering=0) as records:
-        for last in training.epochs():
+        for record in training.epochs(between_steps):
+            last = record
             records.write(json_line(last.as_dict()))
-            now = time.monotonic()
-            if now - saved >= study.training.checkpoint_s:
-                checkpoint.save(paths.checkpoint, training.state_dict())
-                saved = now
             # The last epoch is told by the result: a scheduler could stop a whole trial there.
-            due = every_epoch or now - reported >= _REPORT_S or last.epoch == 1
-            if due and last.epoch < study.training.epochs:
-                report(progress(last))
-                reported = now
+            if every_epoch and last.epoch < study.training.epochs:
+                report(progress(training, last))
+        os.fsync(records.fileno())
     if last is None:
         raise RuntimeError("the trial has no epoch to report")
     checkpoint.save(paths.checkpoint, training.state_dict(with_optimizer=False))
@@ -146,16 +151,35 @@ def _training(
     )
 
 
-def _restore(training: PairTraining, paths: TrialPaths) -> bool:
-    """Load the checkpoint if there is a good one; a damaged one means starting again."""
+def _restore(
+    build: Callable[[], PairTraining], paths: TrialPaths
+) -> tuple[PairTraining, EpochRecord | None]:
+    """Go on from the checkpoint if there is a good one; return the last epoch's record too.
+
+    A damaged checkpoint, or one whose records are not there, means starting again.
+    """
+    records = list(read_json_lines(paths.epochs))
+    training = build()
+    damage = _load(training, paths, records)
+    if damage is not None:
+        paths.error.write_text(f"started again from epoch 0: {damage}\n", encoding="utf-8")
+        training = build()  # the other may be half loaded
+    kept = records[: training.epoch]
+    keep_lines(paths.epochs, kept)
+    return training, EpochRecord.from_dict(kept[-1]) if kept else None
+
+
+def _load(training: PairTraining, paths: TrialPaths, records: list[dict[str, Any]]) -> str | None:
+    """Load the checkpoint, if there is one; return what is wrong with it."""
     try:
         state = checkpoint.load(paths.checkpoint)
         if state is not None:
             training.load_state_dict(state)
     except ValueError as error:
-        paths.error.write_text(f"started again from epoch 0: {error}\n", encoding="utf-8")
-        return False
-    return state is not None
+        return str(error)
+    if [r["epoch"] for r in records][: training.epoch] != [*range(1, training.epoch + 1)]:
+        return f"{paths.epochs} lacks epochs that {paths.checkpoint} has"
+    return None
 
 
 def _device(gpu_fraction: float) -> torch.device:
@@ -165,15 +189,20 @@ def _device(gpu_fraction: float) -> torch.device:
     return torch.device("cpu")
 
 
-def progress(record: EpochRecord) -> dict[str, Any]:
-    """Return what the live table and a scheduler want to know of an epoch."""
-    best = [min(pair) for pair in record.val_neg_elbo_nats]
-    tau = np.array(record.tau)
+def progress(training: PairTraining, last: EpochRecord | None) -> dict[str, Any]:
+    """Return what the live table and a scheduler want to know.
+
+    `epoch` counts finished epochs, `done` the share of the one under way too; temperatures are
+    geometric means over replicates; `value` is the better branch's, None before the first epoch.
+    """
+    tau_a, tau_b = np.exp(np.log(training.controller.tau).mean(axis=0)).tolist()
+    value = None if last is None else float(np.mean(np.min(last.val_neg_elbo_nats, axis=1)))
     return {
-        "epoch": record.epoch,
-        "value": float(np.mean(best)),
-        "tau_a": float(np.exp(np.log(tau[:, 0]).mean())),  # geometric mean over replicates
-        "tau_b": float(np.exp(np.log(tau[:, 1]).mean())),
+        "epoch": training.epoch,
+        "done": training.done,
+        "value": value,
+        "tau_a": tau_a,
+        "tau_b": tau_b,
     }
 
 

@@ -15,7 +15,7 @@ from gsvae_tune.search.ledger import TrialRow, open_storage, read_trials
 from gsvae_tune.study.config import Scalar, StudyConfig
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState
-from gsvae_tune.study.studyfile import is_running
+from gsvae_tune.study.studyfile import is_running, require_storage
 
 LOSS = "neg. ELBO (nats)"
 
@@ -57,7 +57,7 @@ class StudyStatus:
 
 def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> StudyStatus:
     """Read a study's state, changing nothing."""
-    rows = list(read_trials(config, paths, open_storage(storage, paths)))
+    rows = _rows(config, paths, storage)
     arms = {}
     for arm in config.arms:
         own = [row for row in rows if row.arm == arm]
@@ -73,6 +73,11 @@ def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> Study
     return StudyStatus(config.name, str(paths.root), is_running(paths), arms)
 
 
+def _rows(config: StudyConfig, paths: StudyPaths, storage: str | None) -> list[TrialRow]:
+    require_storage(paths, storage)
+    return list(read_trials(config, paths, open_storage(storage, paths)))
+
+
 def _best(rows: list[TrialRow]) -> BestTrial | None:
     found = [
         BestTrial(row.number, row.value, row.params)
@@ -84,7 +89,7 @@ def _best(rows: list[TrialRow]) -> BestTrial | None:
 
 def export(config: StudyConfig, paths: StudyPaths, storage: str | None) -> dict[str, pd.DataFrame]:
     """Rebuild a study's tables, write them, and return them."""
-    built = tables.build(read_trials(config, paths, open_storage(storage, paths)), paths)
+    built = tables.build(_rows(config, paths, storage), paths)
     tables.write(built, paths)
     return built
 

@@ -21,6 +21,9 @@ from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import read_json, write_json
 
+# What study.json says of a storage that is a database: URLs may hold passwords.
+ELSEWHERE = "a database"
+
 _VERSIONS = ("torch", "ray", "optuna", "numpy", "pandas", "scikit-learn")
 
 
@@ -46,7 +49,7 @@ def open_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> None:
         _refuse_another(paths, recorded, config, data)
         created = recorded["created"]
     stored = config.model_dump(mode="json")
-    stored["storage"] = None if config.storage is None else "(a database; give --storage again)"
+    stored["storage"] = None if config.storage is None else ELSEWHERE
     value = {
         "format_version": FORMAT_VERSION,
         "name": config.name,
@@ -89,6 +92,27 @@ def read_config(paths: StudyPaths) -> StudyConfig:
     return StudyConfig.model_validate_json(json.dumps(stored | {"storage": None}))
 
 
+def require_storage(paths: StudyPaths, url: str | None) -> None:
+    """Check that a study recorded in a database, or in its journal, is looked for there.
+
+    Raises:
+        InputError: otherwise.
+    """
+    elsewhere = read_study(paths)["config"]["storage"] is not None
+    if elsewhere and url is None:
+        raise InputError(
+            "the trials of this study are recorded in a database",
+            where=str(paths.root),
+            legal="--storage URL, the one the study began with",
+        )
+    if not elsewhere and url is not None:
+        raise InputError(
+            "the trials of this study are recorded in its own journal",
+            where=str(paths.root),
+            legal="no --storage, or another --name or --out",
+        )
+
+
 def _refuse_another(
     paths: StudyPaths, recorded: Mapping[str, Any], config: StudyConfig, data: DataFacts
 ) -> None:
@@ -106,6 +130,7 @@ def _refuse_another(
             legal="the recorded settings (search.trials may change), or another name",
             next_step="--name NAME or --out DIR for a study of its own; nothing was changed",
         )
+    require_storage(paths, config.storage)
     if recorded["data"]["checksum"] != data.checksum:
         raise InputError(
             "the images are not those the study began with (SHA-256 "

@@ -1,14 +1,15 @@
 """Training all pairs of a trial as one model: a generator of one record per epoch.
 
 Random streams are seeded anew each epoch from (replicate's seed, purpose, epoch). So a replicate's
-numbers do not depend on how many others are stacked with it, a resumed run needs no generator
-state, and the two members of a replicate see the same batches and the same noise.
+numbers do not depend on how many others are stacked with it, and the two members of a replicate see
+the same batches and the same noise. A checkpoint may be taken between any two steps.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,6 +62,26 @@ class EpochRecord:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> EpochRecord:
+        """Read a record back; null in a pair was a number that was not finite."""
+        pairs = {
+            name: [[math.nan if v is None else v for v in pair] for pair in value]
+            for name, value in raw.items()
+            if isinstance(value, list) and name != "event"
+        }
+        return cls(**{**raw, **pairs})
+
+
+@dataclass
+class _UnderWay:
+    """An epoch that has begun: what a checkpoint between two of its steps must hold."""
+
+    step: int
+    loss: Tensor  # (members,), sum over the steps so far
+    noise: list[torch.Generator]  # one a replicate
+    pixels: list[torch.Generator]
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -112,7 +133,9 @@ class PairTraining:
             )
         self.controller = controller
         self.epoch = 0
-        self.wall_s = 0.0
+        self._under_way: _UnderWay | None = None
+        self._spent_s = 0.0
+        self._resumed_at: float | None = None
         self._settings = training
         self._seeds = list(seeds)
         self._device = torch.device(device)
@@ -127,17 +150,28 @@ class PairTraining:
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate, fused=True)
         self._code_shape = (model.latents, model.categories)
 
-    def epochs(self) -> Iterator[EpochRecord]:
-        """Train to the end, yielding after each epoch; stops early when every replicate ended."""
-        while self.epoch < self._settings.epochs and None in self.controller.ended:
-            yield self._train_epoch()
+    @property
+    def done(self) -> float:
+        """Epochs trained so far, the share of the one under way included."""
+        share = 0.0 if self._under_way is None else self._under_way.step / self.steps_per_epoch
+        return self.epoch + share
 
-    def _train_epoch(self) -> EpochRecord:
-        started = time.perf_counter()
+    def epochs(self, between_steps: Callable[[], None] = lambda: None) -> Iterator[EpochRecord]:
+        """Train to the end, yielding after each epoch; stops early when every replicate ended.
+
+        Args:
+            between_steps: called after each optimizer step; `state_dict` may be taken there.
+        """
+        while self.epoch < self._settings.epochs and None in self.controller.ended:
+            yield self._train_epoch(between_steps)
+
+    def _train_epoch(self, between_steps: Callable[[], None]) -> EpochRecord:
+        self._resumed_at = time.perf_counter()
         tau = self.controller.tau
         members_tau = self._tau_of_members(tau)
-        train_loss = self._train_steps(self.epoch + 1, members_tau)
+        train_loss = self._train_steps(members_tau, between_steps)
         self.epoch += 1
+        self._under_way = None
         control = self._evaluate(self._control, "control", members_tau)
         validation = self._evaluate(self._validation, "validation", None)
         assert control.relaxed is not None  # noqa: S101 - it was given temperatures
@@ -151,7 +185,8 @@ class PairTraining:
         losses = torch.where(sound, told[self._signal], torch.nan)
         self.controller.update(self._pairs(losses), self._pairs(control.kl))
         copy_members(self.model, self._optimizer, self.controller.copy_from.tolist())
-        self.wall_s += time.perf_counter() - started
+        self._spent_s = self.wall_s
+        self._resumed_at = None
         trained = self._pairs(train_loss).tolist()
         hard = self._estimator == "straight-through"
         rows = self.controller.trace[-self.controller.replicates :]
@@ -171,40 +206,53 @@ class PairTraining:
             event=[row.event.name for row in rows],
         )
 
-    def _train_steps(self, epoch: int, tau: Tensor) -> Tensor:
-        """Train one epoch; return the mean training loss of each member, (members,)."""
-        size = self._settings.batch_size
+    @property
+    def wall_s(self) -> float:
+        """Seconds of training so far, interruptions not counted."""
+        if self._resumed_at is None:
+            return self._spent_s
+        return self._spent_s + time.perf_counter() - self._resumed_at
+
+    def _train_steps(self, tau: Tensor, between_steps: Callable[[], None]) -> Tensor:
+        """Train what is left of an epoch; return each member's mean training loss, (members,)."""
+        size, epoch = self._settings.batch_size, self.epoch + 1
+        if self._under_way is None:
+            self._under_way = _UnderWay(
+                step=0,
+                loss=torch.zeros(self.model.members, device=self._device),
+                noise=self._streams("noise", epoch),
+                pixels=self._streams("binarize", epoch),
+            )
+        now = self._under_way
+        count = len(self._train)
         order = torch.stack(
             [
-                torch.randperm(
-                    len(self._train), generator=self._stream(seed, "batches", epoch, "cpu")
-                )
+                torch.randperm(count, generator=self._stream(seed, "batches", epoch, "cpu"))
                 for seed in self._seeds
             ]
         ).to(self._device)
-        noise_streams = self._streams("noise", epoch)
-        pixel_streams = self._streams("binarize", epoch)
         noise = torch.empty(len(self._seeds), size, *self._code_shape, device=self._device)
-        total = torch.zeros(self.model.members, device=self._device)
-        for step in range(self.steps_per_epoch):
-            images = self._images(self._train[order[:, step * size : (step + 1) * size]])
+        while now.step < self.steps_per_epoch:
+            batch = order[:, now.step * size : (now.step + 1) * size]
+            images = self._images(self._train[batch])
             if self._redraw:
-                for replicate, stream in enumerate(pixel_streams):
+                for replicate, stream in enumerate(now.pixels):
                     images[replicate].bernoulli_(images[replicate].clone(), generator=stream)
-            for replicate, stream in enumerate(noise_streams):
+            for replicate, stream in enumerate(now.noise):
                 fill_gumbel(noise[replicate], stream)
             pixels = to_members(images)
             logits = self.model.encode(pixels)
             codes = self._sample(logits, to_members(noise), tau)
-            loss = (bernoulli_nll(self.model.decode(codes), pixels) + categorical_kl(logits)).mean(
-                1
-            )
+            nll = bernoulli_nll(self.model.decode(codes), pixels)
+            loss = (nll + categorical_kl(logits)).mean(1)
             self._optimizer.zero_grad(set_to_none=True)
             # A sum over members: no member's gradient reaches another.
             torch.autograd.backward(loss.sum())
             self._optimizer.step()
-            total += loss.detach()
-        return total / self.steps_per_epoch
+            now.loss += loss.detach()
+            now.step += 1
+            between_steps()
+        return now.loss / self.steps_per_epoch
 
     @torch.no_grad()
     def _evaluate(self, images: Tensor, split: str, tau: Tensor | None) -> Evaluation:
@@ -274,7 +322,8 @@ class PairTraining:
         return rows
 
     def state_dict(self, *, with_optimizer: bool = True) -> dict[str, Any]:
-        """Everything needed to go on after the epoch last yielded: tensors and plain values."""
+        """Everything needed to go on from the last optimizer step: tensors and plain values."""
+        now = self._under_way
         return {
             "version": STATE_VERSION,
             "epoch": self.epoch,
@@ -282,6 +331,13 @@ class PairTraining:
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict() if with_optimizer else None,
             "controller": self.controller.state_dict(),
+            "under_way": now
+            and {
+                "step": now.step,
+                "loss": now.loss,
+                "noise": [stream.get_state() for stream in now.noise],
+                "pixels": [stream.get_state() for stream in now.pixels],
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -299,7 +355,20 @@ class PairTraining:
         if state["optimizer"] is not None:
             self._optimizer.load_state_dict(state["optimizer"])
         self.controller.load_state_dict(state["controller"])
-        self.epoch, self.wall_s = state["epoch"], state["wall_s"]
+        self.epoch, self._spent_s = state["epoch"], state["wall_s"]
+        self._resumed_at = None
+        self._under_way = None
+        if (saved := state["under_way"]) is not None:
+            now = _UnderWay(
+                step=saved["step"],
+                loss=saved["loss"].to(self._device),
+                noise=self._streams("noise", self.epoch + 1),
+                pixels=self._streams("binarize", self.epoch + 1),
+            )
+            for streams, states in ((now.noise, saved["noise"]), (now.pixels, saved["pixels"])):
+                for stream, at in zip(streams, states, strict=True):
+                    stream.set_state(at.cpu())
+            self._under_way = now
 
     def _images(self, images: Tensor) -> Tensor:
         return images.to(torch.float32).div_(255.0)

@@ -40,7 +40,7 @@ def test_a_trial_reports_its_epochs_and_leaves_its_result(assigned):
     result = go()
     assert result.state is TrialState.COMPLETE
     assert [report["epoch"] for report in reports] == [1, 2, 3]
-    assert set(reports[0]) == {"epoch", "value", "tau_a", "tau_b"}
+    assert set(reports[0]) == {"epoch", "done", "value", "tau_a", "tau_b"}
     assert len(list(read_json_lines(folder.epochs))) == config.training.epochs
     assert go() == result  # a finished trial is read, not trained
     assert len(reports) == 3
@@ -61,7 +61,7 @@ class Stop(BaseException):
     """A kill."""
 
 
-@pytest.mark.parametrize("damage", [None, "torn record", "bad checkpoint"])
+@pytest.mark.parametrize("damage", [None, "torn record", "bad checkpoint", "lost records"])
 def test_a_killed_trial_goes_on_to_the_same_end(assigned, smoke, tmp_path, damage):
     go, folder, _given, reports, config = assigned
     eager = config.model_copy(
@@ -75,13 +75,16 @@ def test_a_killed_trial_goes_on_to_the_same_end(assigned, smoke, tmp_path, damag
     with pytest.raises(Stop):
         go(study=eager, report=die_at_three)
     assert not folder.result.exists()
+    begins_again = damage in {"bad checkpoint", "lost records"}
+    if damage == "lost records":
+        folder.epochs.write_bytes(folder.epochs.read_bytes().splitlines(keepends=True)[0])
     if damage == "torn record":
         with folder.epochs.open("ab") as file:
             file.write(b'{"epoch": 4, "ta')
     if damage == "bad checkpoint":
         folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:1000])
     result = go()
-    assert [r["epoch"] for r in reports] == ([1, 2, 3] if damage == "bad checkpoint" else [])
+    assert [r["epoch"] for r in reports] == ([1, 2, 3] if begins_again else [3])
     records = [record | {"wall_s": 0} for record in read_json_lines(folder.epochs)]
     for file in (folder.result, folder.epochs, folder.checkpoint):
         file.unlink()
@@ -109,6 +112,46 @@ def test_a_diverged_trial_fails_with_the_reason(assigned, monkeypatch):
     )
     assert [row.diverged for row in result.replicates] == [True, False]
     assert "NaN" not in folder.epochs.read_text()
+
+
+def test_killed_between_the_last_checkpoint_and_the_result(assigned, monkeypatch):
+    """Also where a replicate diverged, whose numbers are null in the records."""
+    go, folder, *_ = assigned
+    build = trial._training
+
+    def poisoned(*args):
+        training = build(*args)
+        with torch.no_grad():
+            training.model.decoder[0].weight[0] = torch.nan
+        return training
+
+    monkeypatch.setattr(trial, "_training", poisoned)
+    whole = go()
+    folder.result.unlink()
+    assert go() == whole
+
+
+def test_a_long_epoch_is_reported_and_saved_before_it_ends(assigned, monkeypatch):
+    go, folder, _, reports, config = assigned
+    monkeypatch.setattr(trial, "_REPORT_S", 0.0)
+    eager = config.model_copy(
+        update={"training": config.training.model_copy(update={"checkpoint_s": 1e-9})}
+    )
+
+    def die_in_the_middle(report):
+        reports.append(report)
+        if report["done"] == 0.375:
+            raise Stop
+
+    with pytest.raises(Stop):
+        go(study=eager, every_epoch=False, report=die_in_the_middle)
+    assert [report["done"] for report in reports] == [0.125, 0.25, 0.375]
+    assert reports[0]["value"] is None
+    assert folder.checkpoint.is_file()
+    reports.clear()
+    go(study=eager, every_epoch=False)
+    assert reports[0]["done"] == 0.5
+    assert len(reports) == 4 * 8 - 3
 
 
 def test_out_of_memory_says_what_would_help(assigned, monkeypatch):

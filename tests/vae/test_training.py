@@ -2,18 +2,21 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from gsvae_tune.study.records import json_line
 from gsvae_tune.study.seeds import derive
 from gsvae_tune.tau import OpenLoopController, PairController
 from gsvae_tune.tau.schedules import Constant, FixedFactor
 from gsvae_tune.vae import checkpoint
 from gsvae_tune.vae.data import DataConfig, load_splits
 from gsvae_tune.vae.relaxation import fill_gumbel
+from gsvae_tune.vae.training import EpochRecord
 from tests.vae.test_network import as_plain
 
 
@@ -114,6 +117,40 @@ def test_resumed_equals_uninterrupted_bitwise(make, tmp_path, cut, coupling):
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[key])
     assert second.controller.trace == whole.controller.trace
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6, 11])
+def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(make, splits, tmp_path, step):
+    data = dataclasses.replace(splits, redraw=True)
+    records = [numbers(record) for record in make(data=data, epochs=3).epochs()]
+    first, calls = make(data=data, epochs=3), []
+
+    class KillError(Exception):
+        pass
+
+    def between_steps():
+        calls.append(first.done)
+        if len(calls) == step:
+            checkpoint.save(tmp_path / "checkpoint.pt", first.state_dict())
+            raise KillError
+
+    with pytest.raises(KillError):
+        list(first.epochs(between_steps))
+    assert calls[-1] == step / 4
+    second = make(data=data, epochs=3)
+    second.load_state_dict(checkpoint.load(tmp_path / "checkpoint.pt"))
+    assert second.wall_s > 0
+    assert [numbers(record) for record in second.epochs()] == records[(step - 1) // 4 :]
+
+
+def test_records_read_back_as_they_were(make):
+    training = make()
+    with torch.no_grad():
+        training.model.decoder[0].weight[1] = torch.nan
+    record = next(training.epochs())
+    raw = json.loads(json_line(record.as_dict()))
+    assert raw["control_loss_discrete"][0][1] is None
+    np.testing.assert_equal(EpochRecord.from_dict(raw).as_dict(), record.as_dict())
 
 
 def test_checkpoints_that_are_none(make, tmp_path):
