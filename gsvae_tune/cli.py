@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,8 +37,9 @@ _ClickError: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
-console = Console()
-errors = Console(stderr=True)
+# No emoji codes: a path may hold what looks like one.
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 # Flags of `run` that set a key of the study, by the flag's parameter name.
 FLAGS = {
@@ -61,7 +62,7 @@ StorageFlag = Annotated[
     str | None, typer.Option(help="Optuna storage URL, if the study has one.", metavar="URL")
 ]
 FolderArgument = Annotated[
-    Path, typer.Argument(help="A study's folder, or a folder of studies.", metavar="DIR")
+    str, typer.Argument(help="A study's folder, or a folder of studies.", metavar="DIR")
 ]
 
 
@@ -121,8 +122,9 @@ def run(
     try:
         done = run_study(config, console)
     except KeyboardInterrupt:
+        kept = f"everything finished is kept in {paths.root}"
         errors.print(
-            f"\ninterrupted; everything finished is kept in {paths.root}\n"
+            f"\ninterrupted; {kept if paths.exists() else 'nothing had begun'}\n"
             f"next: {_command(study, overrides)}\n      goes on from here",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
@@ -150,15 +152,15 @@ def _command(study: str, overrides: Mapping[str, tuple[Any, str]]) -> str:
 
     words = ["gsvae-tune", "run", study]
     for key, (value, flag) in overrides.items():
-        shown = without_password(value) if key == "storage" else str(value)
+        shown = without_password(str(value)) if key == "storage" else value
         name, sets, _ = flag.partition(" ")
-        words += [name, f"{key}={json.dumps(value)}" if sets else shown]
+        words += [name, f"{key}={json.dumps(shown)}" if sets else str(shown)]
     return shlex.join(words)
 
 
 @app.command()
 def status(
-    folder: FolderArgument = Path("studies"),
+    folder: FolderArgument = "studies",
     storage: StorageFlag = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -166,13 +168,20 @@ def status(
     from gsvae_tune.report import summary
     from gsvae_tune.study.studyfile import read_config
 
-    seen = [summary.status(read_config(paths), paths, storage) for paths in _studies(folder)]
+    seen, broken = [], []
+    for paths in _studies(folder):
+        try:
+            seen.append(summary.status(read_config(paths), paths, storage))
+        except InputError as error:  # one study that cannot be read hides no other
+            broken.append(str(error))
     if as_json:
         sys.stdout.write(json.dumps([asdict(one) for one in seen], indent=2) + "\n")
-        return
-    for one in seen:
-        for part in summary.status_tables(one):
-            console.print(part, highlight=False)
+    else:
+        for one in seen:
+            for part in summary.status_tables(one):
+                console.print(part, highlight=False)
+    if broken:
+        raise InputError("\n".join(broken))
 
 
 @app.command()
@@ -230,12 +239,13 @@ def schema() -> None:
 def data_fetch(
     source: Annotated[str, typer.Argument(help="mnist or fashion-mnist.")],
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where to; default: the user's cache.")
+        str | None, typer.Option(help="Where to; default: the user's cache.")
     ] = None,
 ) -> None:
     """Fetch a data set from OpenML."""
     from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from gsvae_tune.study.paths import expand
     from gsvae_tune.vae import fetching
 
     if source not in fetching.OPENML_NAMES:
@@ -248,7 +258,8 @@ def data_fetch(
     )
     with Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task(f"fetching {source} from OpenML", total=None)
-        target = fetching.fetch(source, data_dir, lambda size: bar.update(task, completed=size))
+        place = None if data_dir is None else expand(data_dir, "--data-dir")
+        target = fetching.fetch(source, place, lambda size: bar.update(task, completed=size))
     console.print(f"{source} is in {target}", highlight=False, markup=False, soft_wrap=True)
     where = "" if data_dir is None else f" --data-dir {data_dir}"
     console.print(f"next: gsvae-tune run {source}{where}", highlight=False, markup=False)
@@ -256,7 +267,7 @@ def data_fetch(
 
 @data_app.command("list")
 def data_list(
-    data_dir: Annotated[Path | None, typer.Option(help="Look here.")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Look here.")] = None,
 ) -> None:
     """Show which data sets are here, checked by checksum."""
     from gsvae_tune.study.config import DataConfig
@@ -266,38 +277,36 @@ def data_list(
     for column in ("data set", "images (train / control / validation)", "size", "state"):
         table.add_column(column)
     for source in ("digits", *CHECKSUMS):
-        where = None if data_dir is None or source == "digits" else str(data_dir)
+        where = None if source == "digits" else data_dir
         try:
             splits = load_splits(DataConfig(source=source, dir=where), seed=0)
         except InputError as error:
             table.add_row(source, "-", "-", escape(str(error).splitlines()[0]))
         else:
             counts = " / ".join(map(str, splits.counts.values()))
-            table.add_row(source, counts, f"{splits.height}x{splits.width}", "checksum good")
+            state = "embedded" if source == "digits" else "checksum good"
+            table.add_row(source, counts, f"{splits.height}x{splits.width}", state)
     console.print(table)
     console.print("next: gsvae-tune data fetch mnist, or run with --data-dir DIR", highlight=False)
 
 
 def _key_value(pair: str) -> tuple[str, Any]:
-    import yaml
+    from gsvae_tune.study.loading import read_value
 
     key, equals, text = pair.partition("=")
     if not equals or not key:
         raise InputError(f"{pair!r} sets nothing", where="--set", legal="KEY=VALUE")
-    try:
-        return key, yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{text!r} is no YAML value", where=f"--set {key}") from error
+    return key, read_value(text, f"--set {key}")
 
 
-def _studies(folder: Path) -> list[StudyPaths]:
-    from gsvae_tune.study.paths import find_studies
+def _studies(folder: str) -> list[StudyPaths]:
+    from gsvae_tune.study.paths import expand, find_studies
 
-    found = list(find_studies(folder))
+    found = list(find_studies(expand(folder, "DIR")))
     if not found:
         raise InputError(
             "holds no study",
-            where=str(folder),
+            where=folder,
             legal="a folder with a study.json, or one that holds such folders",
             next_step="gsvae-tune run",
         )
@@ -316,6 +325,11 @@ def guarded(call: Callable[..., Any]) -> int:
     except UserError as error:
         errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return int(error.exit_code)
+    except OSError as error:
+        # A file system's refusal that no one nearer to it explained.
+        errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        return int(ExitCode.UNFINISHED if full else ExitCode.WRONG_INPUT)
     except _ClickError as error:
         error.show()
         return int(ExitCode.WRONG_INPUT)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,12 +72,44 @@ def test_every_flag_of_run_sets_a_key_that_exists():
         (["spaces", "digit"], "no study named 'digit'"),
         (["data", "fetch", "cifar"], "unknown data set 'cifar'\n  legal: mnist, fashion-mnist"),
         (["nonsense"], "No such command"),
+        (["run", "x" * 5000], "is no usable path"),
+        (["status", "x" * 5000], "is no usable path"),
+        (["run", "~nosuchuser/mine.yaml"], "STUDY: '~nosuchuser/mine.yaml' is no usable path"),
+        (["run", "--out", "~nosuchuser/x"], "is no usable path"),
+        (["run", "mnist", "--data-dir", "~nosuchuser/x"], "is no usable path"),
+        (["run", "--set", "data.source=npz:~nosuchuser/x"], "is no usable path"),
+        (["run", "--set", 'out="a\\0b"'], "is no usable path"),
+        (["run", "--cpus", "4000000000000000000000"], "less than or equal to 100000"),
+        (["run", "--cpus-per-trial", "1e-9"], "greater than or equal to 0.01"),
+        (["run", "--set", "search.trials=[1"], "is no YAML value"),
+        (["data", "fetch", "mnist", "--data-dir", "~nosuchuser/x"], "is no usable path"),
     ],
 )  # fmt: skip
 def test_mistakes_end_with_one_message_and_exit_code_2(cli, args, said):
     code, _, err = cli(*args)
     assert said in err
     assert code == 2
+
+
+def test_set_reads_values_as_a_study_file_does(cli):
+    """1e-3 is a number, a date is text, and passwords are not printed."""
+    from gsvae_tune.cli import _command, _key_value
+
+    assert _key_value("a.b=1e-3") == ("a.b", 1e-3)
+    assert _key_value("a=2026-01-01") == ("a", "2026-01-01")
+    for flag in ("--storage", "--set storage="):
+        shown = _command("digits", {"storage": ("postgresql://me:secret@host/db", flag)})
+        assert "secret" not in shown
+
+
+def test_a_broken_study_hides_no_other(cli, tmp_path):
+    for name in ("broken", "empty", "partial"):
+        (tmp_path / "studies" / name).mkdir(parents=True)
+    (tmp_path / "studies/broken/study.json").write_text("{")
+    (tmp_path / "studies/partial/study.json").write_text('{"format_version": 1}')
+    code, _, err = cli("status")
+    assert code == 2
+    assert err.count("is no readable study file") == 2
 
 
 def test_spaces_and_schema(cli):
@@ -135,6 +168,20 @@ def test_status_and_export_read_the_folder(study, cli):
     code, out, _ = cli("export", folder / "studies/mine")
     assert code == 0
     pd.testing.assert_frame_equal(pd.read_parquet(table), before)
+
+
+def test_a_damaged_result_or_a_missing_journal(study, cli, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(study[0] / "studies/mine", copy)
+    (copy / "trials/pair/0/result.json").write_text('{"state": "comp')
+    assert cli("export", copy)[0] == 0
+    assert cli("status", copy)[0] == 0
+    (copy / "optuna.journal").unlink()
+    for verb in ("status", "export"):
+        code, _, err = cli(verb, copy)
+        assert code == 2
+        assert "optuna.journal: is missing" in err
+    assert not (copy / "optuna.journal").exists()
 
 
 def test_a_finished_study_says_so(study, cli, monkeypatch):
@@ -248,7 +295,7 @@ def test_a_local_run_listens_on_loopback_only(tmp_path):
 
 def test_a_study_in_a_database_is_looked_for_there(cli, tmp_path):
     url = f"sqlite:///{tmp_path / 'trials.db'}"
-    small = ["run", "smoke", "--trials", "1", "--epochs", "1"]
+    small = ["run", "smoke", "--trials", "1", "--epochs", "1"]  # too short to report anything
     done = subprocess.run([*COMMAND, *small, "--storage", url], capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "studies/smoke"

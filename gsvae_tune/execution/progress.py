@@ -84,7 +84,7 @@ class StudyProgress:
         """Seconds left at the pace so far; None before there is one."""
         running = list(self.running.values())
         done = self._trained + sum(t.done - (t.begun_at or 0) for t in running)
-        left = sum(arm.budget - arm.ended for arm in self.arms.values()) * self.epochs
+        left: float = sum(arm.budget - arm.ended for arm in self.arms.values()) * self.epochs
         left -= sum(trial.done for trial in running)
         return None if done == 0 else max(0.0, self.elapsed_s * left / done)
 

@@ -6,6 +6,8 @@ storage and in the trials' folders, so running a study again is resuming it.
 
 from __future__ import annotations
 
+import getpass
+import hashlib
 import os
 import shutil
 import signal
@@ -13,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,7 +31,7 @@ from gsvae_tune.execution.progress import ArmProgress, StudyProgress, View, make
 from gsvae_tune.execution.resources import TrialResources, plan
 from gsvae_tune.execution.searcher import LedgerSearcher
 from gsvae_tune.execution.trial import run_trial
-from gsvae_tune.search.ledger import Ledger, clear_stale_lock, open_storage, read_trials
+from gsvae_tune.search.ledger import Ledger, mend_journal, open_storage, read_trials
 from gsvae_tune.study.config import ResourcesConfig, StudyConfig
 from gsvae_tune.study.errors import InputError, UnfinishedError
 from gsvae_tune.study.paths import StudyPaths
@@ -45,7 +48,6 @@ class Run:
 
     paths: StudyPaths
     trained: int  # trials that ended in this run
-    resumed: int  # of these, trials that an earlier run had begun
 
 
 def run_study(config: StudyConfig, console: Console) -> Run:
@@ -67,11 +69,11 @@ def run_study(config: StudyConfig, console: Console) -> Run:
             legal=f"at most {len(splits.train)}",
         )
     with driver_lock(paths):
-        open_study(paths, config, splits)
+        owner = open_study(paths, config, splits)
         if config.storage is None:
-            clear_stale_lock(paths)
+            mend_journal(paths)
         storage = open_storage(config.storage, paths)
-        ledger = Ledger(config, paths, storage)
+        ledger = Ledger(config, paths, storage, owner)
         arms = {name: ArmProgress(config.search.trials) for name in config.arms}
         before = list(read_trials(config, paths, storage))
         for row in before:
@@ -80,14 +82,14 @@ def run_study(config: StudyConfig, console: Console) -> Run:
             arms[row.arm].budget = max(arms[row.arm].budget, row.number + 1)
         resumed = sum(row.state is TrialState.RUNNING for row in before)
         if not ledger.remaining:
-            return Run(paths, 0, 0)
+            return Run(paths, 0)
         with _ray(config.resources) as (cpus, gpus), _interruptible():
             resources = plan(config.resources, cpus, gpus)
             progress = StudyProgress(config.name, arms, config.training.epochs, resources.slots)
             _announce(console, config, resources, resumed)
             with make_view(progress, console) as view:
                 ended = _search(config, paths, splits, ledger, resources, progress, view)
-    return Run(paths, ended, resumed)
+    return Run(paths, ended)
 
 
 def _announce(
@@ -144,7 +146,11 @@ def _search(
     callback = _Shown(paths, progress, view)
     # Tune starts one process after another unless told that more may be waiting to start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
-    scratch = tempfile.mkdtemp(prefix="gsvae-tune-")
+    # Named after the study, so that the next run clears what a killed one left.
+    place = hashlib.sha256(str(paths.root).encode()).hexdigest()[:16]
+    scratch = Path(tempfile.gettempdir()) / f"gsvae-tune-{getpass.getuser()}-{place}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
     tuner = tune.Tuner(
         tune.with_resources(
             # Data goes to the object store once, whatever the number of trials.
@@ -162,7 +168,7 @@ def _search(
         ),
         run_config=tune.RunConfig(
             name="search",
-            storage_path=scratch,
+            storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
             callbacks=[callback],
@@ -170,9 +176,10 @@ def _search(
     )
     try:
         tuner.fit()
-    except (RayError, TuneError) as error:
+    except (RayError, TuneError, OSError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UnfinishedError(
-            f"Ray stopped: {str(error).splitlines()[0]}\n"
+            f"the search stopped: {lines[-1]}\n"
             f"  kept:  every finished trial, in {paths.root}\n"
             "  next:  run the same command again to go on"
         ) from error

@@ -51,28 +51,25 @@ class LedgerSearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         assignment = self.assigned.pop(trial_id)
-        ended = self._ended(assignment, error=error)
+        ended = self._ended(assignment, result or {}, error=error)
         self._ledger.finish(assignment.arm, assignment.number, ended)
 
-    def _ended(self, assignment: Assignment, *, error: bool) -> TrialResult:
+    def _ended(self, assignment: Assignment, last: dict[str, Any], *, error: bool) -> TrialResult:
         """Return the trial's own result; without one, it was stopped or its process died."""
         folder = self._paths.trial(assignment.arm, assignment.number)
         own = TrialResult.read(folder.result)
         if own is not None:
             return own
         records = list(read_json_lines(folder.epochs))
-        last = records[-1] if records else None
-        value = None
-        if last is not None:
-            best = [min(pair) for pair in last["val_neg_elbo_nats"] if None not in pair]
-            value = sum(best) / len(best) if len(best) == len(last["val_neg_elbo_nats"]) else None
+        at: dict[str, Any] = {"epoch": 0, "steps": 0, "wall_s": 0.0}
+        at |= records[-1] if records else {}
         stopped = TrialResult(
             state=TrialState.FAILED if error else TrialState.PRUNED,
-            value=None if error else value,
+            value=None if error else last.get("value"),
             error="its process died and could not be restarted" if error else None,
-            epochs=last["epoch"] if last else 0,
-            steps=last["steps"] if last else 0,
-            wall_s=last["wall_s"] if last else 0.0,
+            epochs=at["epoch"],
+            steps=at["steps"],
+            wall_s=at["wall_s"],
             device="",
         )
         stopped.write(folder.result)

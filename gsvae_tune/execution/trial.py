@@ -48,7 +48,7 @@ def run_trial(
     every_epoch: bool,
     report: Report,
 ) -> TrialResult:
-    """Train what is left of a trial and write its result.
+    """Train what is left of a trial, write its result and return it.
 
     A trial that fails by an exception of its own writes that as its result: one bad
     configuration never stops a study.
@@ -61,14 +61,21 @@ def run_trial(
         gpu_fraction: this trial's share of a GPU's memory, enforced; 0 trains on the CPU.
         every_epoch: report each epoch (schedulers need it), else about twice a second.
         report: called with the progress of an epoch.
+
+    Raises:
+        RuntimeError: config.json is not what the search suggested.
     """
+    config = read_json(paths.config)
+    seen = {key: config[key] for key in ("arm", "number", "params")}
+    if seen != dict(assigned):
+        raise RuntimeError(f"{paths.config} says {seen}, the search suggested {dict(assigned)}")
     finished = TrialResult.read(paths.result)
     if finished is not None:
         return finished
     started = time.perf_counter()
     device = _device(gpu_fraction)
     try:
-        result = _train(assigned, study, splits, paths, device, every_epoch, report)
+        result = _train(config, study, splits, paths, device, every_epoch, report)
     except Exception as error:  # noqa: BLE001 - becomes the trial's recorded end
         paths.error.write_text(traceback.format_exc(), encoding="utf-8")
         message = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -92,7 +99,7 @@ def run_trial(
 
 
 def _train(
-    assigned: Mapping[str, Any],
+    config: Mapping[str, Any],
     study: StudyConfig,
     splits: Splits,
     paths: TrialPaths,
@@ -100,10 +107,6 @@ def _train(
     every_epoch: bool,
     report: Report,
 ) -> TrialResult:
-    config = read_json(paths.config)
-    seen = {key: config[key] for key in ("arm", "number", "params")}
-    if seen != dict(assigned):
-        raise RuntimeError(f"{paths.config} says {seen}, the search suggested {dict(assigned)}")
     training, last = _restore(lambda: _training(config, study, splits, device), paths)
     saved = reported = time.monotonic()
 
@@ -137,7 +140,7 @@ def _training(
 ) -> PairTraining:
     arm = ARMS[config["arm"]].model_validate(config["settings"])
     seeds = [replicate_seed(study.seed, "search", r) for r in range(study.replicates)]
-    steps = len(splits.train) // study.training.batch_size
+    steps = study.training.steps_per_epoch(len(splits.train))
     return PairTraining(
         splits,
         study.model,
@@ -175,8 +178,8 @@ def _load(training: PairTraining, paths: TrialPaths, records: list[dict[str, Any
         state = checkpoint.load(paths.checkpoint)
         if state is not None:
             training.load_state_dict(state)
-    except ValueError as error:
-        return str(error)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        return f"{type(error).__name__}: {error}"
     if [r["epoch"] for r in records][: training.epoch] != [*range(1, training.epoch + 1)]:
         return f"{paths.epochs} lacks epochs that {paths.checkpoint} has"
     return None

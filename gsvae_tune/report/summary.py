@@ -12,7 +12,8 @@ from rich.table import Table
 
 from gsvae_tune.report import tables
 from gsvae_tune.search.ledger import TrialRow, open_storage, read_trials
-from gsvae_tune.study.config import Scalar, StudyConfig
+from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState
 from gsvae_tune.study.studyfile import is_running, require_storage
@@ -75,7 +76,9 @@ def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> Study
 
 def _rows(config: StudyConfig, paths: StudyPaths, storage: str | None) -> list[TrialRow]:
     require_storage(paths, storage)
-    return list(read_trials(config, paths, open_storage(storage, paths)))
+    if storage is None and not paths.trials.exists() and not paths.journal.exists():
+        return []  # begun a moment ago
+    return list(read_trials(config, paths, open_storage(storage, paths, must_exist=True)))
 
 
 def _best(rows: list[TrialRow]) -> BestTrial | None:

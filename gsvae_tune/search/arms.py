@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from gsvae_tune.study.config import Frozen
+from gsvae_tune.study.config import Estimator, Signal
+from gsvae_tune.study.parameters import Frozen
 from gsvae_tune.tau import (
     COUPLINGS,
     RULES,
@@ -49,7 +50,7 @@ class Arm(Frozen):
     """What every arm has. The learning rate is here because its best value depends on tau."""
 
     learning_rate: Positive = Field(3e-3, le=1.0, description="of Adam, for both members")
-    estimator: Literal["soft", "straight-through"] = Field(
+    estimator: Estimator = Field(
         "soft",
         description="gradient estimator: relaxed codes, or one-hot codes with their gradient",
     )
@@ -62,8 +63,8 @@ class Arm(Frozen):
         """Return a fresh controller for one trial."""
 
     @property
-    def told(self) -> str:
-        """The loss its controller is told, one of `vae.training.SIGNALS`."""
+    def told(self) -> Signal:
+        """The loss its controller is told."""
         return "control"
 
 
@@ -84,11 +85,11 @@ class PairArm(Arm):
     coupling: CouplingName = Field("follow-winner", description="how the two losses act")
     pull: float = Field(0.5, ge=0.0, le=1.0, description="of coupling loser-follows, in log tau")
     gain: Positive = Field(0.1, description="step length of coupling finite-difference")
-    period: int = Field(1, ge=1, description="epochs between decisions")
+    period: int = Field(1, ge=1, le=1_000_000, description="epochs between decisions")
     smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="weight of the past losses")
     margin: float = Field(0.0, ge=0.0, description="losses closer than this tie, nats per example")
     collapse_guard: bool = Field(True, description="cool both where the losses carry no signal")
-    signal: Literal["control", "control-relaxed", "train"] = Field(
+    signal: Signal = Field(
         "control",
         description="the loss the controller is told: one-hot codes on the control split, relaxed "
         "codes on the control split, or the training loss",
@@ -107,7 +108,7 @@ class PairArm(Arm):
         )
 
     @property
-    def told(self) -> str:
+    def told(self) -> Signal:
         return self.signal
 
 

@@ -22,8 +22,9 @@ from optuna.trial import TrialState as OptunaState
 
 from gsvae_tune.search.samplers import make_sampler
 from gsvae_tune.search.space import ArmSpace
-from gsvae_tune.study.config import Scalar, StudyConfig
+from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState, write_json
 from gsvae_tune.study.seeds import derive
@@ -62,14 +63,25 @@ class TrialRow:
     error: str | None
 
 
-def open_storage(url: str | None, paths: StudyPaths) -> BaseStorage:
+def open_storage(url: str | None, paths: StudyPaths, *, must_exist: bool = False) -> BaseStorage:
     """Open the storage: a journal in the study's folder, or a database.
 
+    Args:
+        url: of the database, None for the journal.
+        paths: the study's folder.
+        must_exist: for readers: a journal is not made where there is none.
+
     Raises:
-        InputError: the database cannot be opened.
+        InputError: the database cannot be opened, or the journal is missing.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url is None:
+        if must_exist and not paths.journal.is_file():
+            raise InputError(
+                "is missing: it is the record of which trials there are",
+                where=str(paths.journal),
+                next_step="bring it back; the trials' folders beside it are kept",
+            )
         lock = JournalFileOpenLock(str(paths.journal))
         return JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
     try:
@@ -113,14 +125,14 @@ def read_trials(config: StudyConfig, paths: StudyPaths, storage: BaseStorage) ->
 
 
 def _row(arm: str, trial: FrozenTrial, paths: StudyPaths) -> TrialRow:
-    state, value = STATES[trial.state], None
+    state, value = STATES[trial.state], trial.value
     error = trial.user_attrs.get("error")
-    if trial.state is OptunaState.COMPLETE:
-        value = trial.value
-    elif state is TrialState.RUNNING:
+    if state is TrialState.RUNNING:
         result = TrialResult.read(paths.trial(arm, trial.number).result)
         if result is not None:
             state, value, error = result.state, result.value, result.error
+    if state is not TrialState.COMPLETE:
+        value = None  # that of another budget is no value
     stratum = trial.user_attrs.get("stratum", "")
     return TrialRow(arm, trial.number, state, value, dict(trial.params), stratum, error)
 
@@ -131,14 +143,17 @@ class Ledger:
     Args:
         config: the study; `search.trials` is the budget of each arm.
         paths: its folder.
+        owner: the study's own id; two folders never share an Optuna study.
         storage: as `open_storage` gives it. This process must be its only writer.
 
     Raises:
         InputError: the storage holds another study under the same name.
     """
 
-    def __init__(self, config: StudyConfig, paths: StudyPaths, storage: BaseStorage) -> None:
-        self._arms = [_ArmLedger(name, config, paths, storage) for name in config.arms]
+    def __init__(
+        self, config: StudyConfig, paths: StudyPaths, storage: BaseStorage, owner: str
+    ) -> None:
+        self._arms = [_ArmLedger(name, config, paths, storage, owner) for name in config.arms]
         self._by_name = {arm.name: arm for arm in self._arms}
 
     @property
@@ -165,7 +180,12 @@ class _ArmLedger:
     """One arm's side of the ledger."""
 
     def __init__(
-        self, name: str, config: StudyConfig, paths: StudyPaths, storage: BaseStorage
+        self,
+        name: str,
+        config: StudyConfig,
+        paths: StudyPaths,
+        storage: BaseStorage,
+        owner: str,
     ) -> None:
         self.name = name
         self._paths = paths
@@ -183,8 +203,9 @@ class _ArmLedger:
             direction="minimize",
             load_if_exists=True,
         )
-        self._claim(config)
+        self._claim(config, owner)
         trials = self._study.get_trials(deepcopy=False)
+        self._refuse_strangers(len(trials))
         self.asked = len(trials)
         self._random = sum(t.user_attrs.get("stratum") == RANDOM_STRATUM for t in trials)
         self._unfinished: set[int] = set()
@@ -200,16 +221,29 @@ class _ArmLedger:
                     self._untold[trial.number] = result
         self._tell_if_all_asked()
 
-    def _claim(self, config: StudyConfig) -> None:
-        seen = self._study.user_attrs.get("digest")
-        if seen is None:
-            self._study.set_user_attr("digest", config.digest())
-        elif seen != config.digest():
+    def _claim(self, config: StudyConfig, owner: str) -> None:
+        mark = {"digest": config.digest(), "owner": owner}
+        if "owner" not in self._study.user_attrs:
+            self._study.set_user_attr("digest", mark["digest"])
+            self._study.set_user_attr("owner", mark["owner"])
+        if any(self._study.user_attrs.get(key) != value for key, value in mark.items()):
             raise InputError(
                 f"the storage holds another study under the name {self._study.study_name}",
                 where="storage",
                 legal="a name that is free there, or a storage of its own",
                 next_step="--name NAME",
+            )
+
+    def _refuse_strangers(self, known: int) -> None:
+        """Refuse folders of trials that the storage does not know: they are of another record."""
+        folder = self._paths.trials / self.name
+        numbers = [int(p.name) for p in folder.glob("*") if p.name.isdecimal()]
+        if numbers and max(numbers) >= known:
+            raise InputError(
+                f"holds trial {max(numbers)}, but the storage has only {known} trials of this arm",
+                where=str(folder),
+                legal="the storage (or optuna.journal) that these trials were recorded in",
+                next_step="bring it back, or use --name NAME for a new study; nothing was changed",
             )
 
     @property
@@ -227,10 +261,13 @@ class _ArmLedger:
         self._tell(up_to=horizon)
         return self._ask()
 
-    def _ask(self) -> Assignment:
+    def _next_stratum(self) -> str:
         wanted = math.ceil(self._search.random_fraction * self._search.trials)
         planned = self._plan is not None
-        stratum = self._search.sampler if planned or self._random >= wanted else RANDOM_STRATUM
+        return self._search.sampler if planned or self._random >= wanted else RANDOM_STRATUM
+
+    def _ask(self) -> Assignment:
+        stratum = self._next_stratum()
         self._study.sampler = make_sampler(stratum, self._seed, self.asked, self._plan)
         trial = self._study.ask()
         trial.set_user_attr("stratum", stratum)
@@ -241,8 +278,10 @@ class _ArmLedger:
 
     def _resume(self, frozen: FrozenTrial) -> Assignment:
         """Hand an interrupted trial out again under its own number."""
-        # Without the mark the driver was killed inside ask(): nothing has been suggested yet.
-        stratum = frozen.user_attrs.get("stratum", RANDOM_STRATUM)
+        stratum = frozen.user_attrs.get("stratum")
+        if stratum is None:  # killed inside ask(): it is the newest trial, and counts anew
+            stratum = self._next_stratum()
+            self._random += stratum == RANDOM_STRATUM
         if self._paths.trial(self.name, frozen.number).config.is_file():
             return Assignment(self.name, frozen.number, dict(frozen.params), stratum)
         # Killed between ask() and the folder: settings suggested already are read back.
@@ -292,6 +331,14 @@ class _ArmLedger:
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
 
-def clear_stale_lock(paths: StudyPaths) -> None:
-    """Remove the journal's lock file that a killed writer left; call only as the only writer."""
+def mend_journal(paths: StudyPaths) -> None:
+    """Undo what a killed writer left: its lock, and a torn last line.
+
+    Optuna would append behind the torn line and never read the journal again. Call only as the
+    only writer.
+    """
     Path(f"{paths.journal}.lock").unlink(missing_ok=True)
+    if paths.journal.is_file():
+        with paths.journal.open("r+b") as file:
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)

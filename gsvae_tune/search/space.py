@@ -17,9 +17,10 @@ import optuna
 from pydantic import ValidationError
 
 from gsvae_tune.search.arms import ARMS, Arm
-from gsvae_tune.study.config import ArmConfig, Choice, Fixed, Parameter, Range, Scalar
+from gsvae_tune.study.config import ArmConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.loading import legal_keys
+from gsvae_tune.study.parameters import Choice, Fixed, Parameter, Range, Scalar
 
 MAX_GRID = 20_000  # configurations; more take seconds to list and are no plan for a study
 
@@ -86,13 +87,12 @@ class ArmSpace:
         Raises:
             ValueError: the settings are illegal or of another space.
         """
-        fixed = {
-            key: parameter.value if isinstance(parameter, Fixed) else parameter.choices[0]
+        constant = {
+            key: self._constant(parameter)
             for key, parameter in self._parameters.items()
-            if isinstance(parameter, Fixed)
-            or (isinstance(parameter, Choice) and len(parameter.choices) == 1)
+            if key not in self.searched and self._is_active(parameter, params)
         }
-        return self.arm.model_validate(fixed | dict(params))
+        return self.arm.model_validate(constant | dict(params))
 
     def grid(self, points: int) -> list[dict[str, Scalar]]:
         """Return all configurations on a grid, each once: ``points`` per range, every choice.
@@ -159,11 +159,17 @@ class ArmSpace:
         if key in params:
             return params[key]
         parameter = self._parameters.get(key)
+        if parameter is None or key in self.searched or not self._is_active(parameter, params):
+            return self._defaults[key]
+        return self._constant(parameter)
+
+    @staticmethod
+    def _constant(parameter: Parameter) -> Any:
+        """Return the value of a parameter that is not searched."""
         if isinstance(parameter, Fixed):
             return parameter.value
-        if isinstance(parameter, Choice) and len(parameter.choices) == 1:
-            return parameter.choices[0]
-        return self._defaults[key]
+        assert isinstance(parameter, Choice)  # noqa: S101 - every range is searched
+        return parameter.choices[0]
 
     def _distribution(
         self, key: str, parameter: Parameter, params: Mapping[str, Scalar]
@@ -208,18 +214,27 @@ class ArmSpace:
                 self._fail(f"{key}.when", f"{named!r} is not set before it", ", ".join(legal_names))
             for value in legal if isinstance(legal, list) else [legal]:
                 self._check_value(named, value, f"{key}.when.{named}")
+                self._check_reachable(f"{key}.when.{named}", named, value)
+
+    def _check_reachable(self, shown: str, named: str, value: Scalar) -> None:
+        """A condition on a value that its setting never takes would silently search nothing."""
+        parameter = self._parameters.get(named)
+        if isinstance(parameter, Choice) and value not in parameter.choices:
+            self._fail(shown, f"{named} is never {value!r}", ", ".join(map(str, parameter.choices)))
 
     def _check_range(self, key: str, parameter: Range, earlier: list[str]) -> None:
         if self.arm.model_fields[key].annotation not in (int, float):
             self._fail(key, "a range on a setting that is no number", "a value or a list of values")
+        whole = self._is_whole(key)
+        if parameter.low == parameter.high:
+            self._fail(key, f"both ends are {parameter.low}", "low < high, or the value alone")
         for end in (parameter.low, parameter.high):
             if not isinstance(end, str):
-                self._check_value(key, int(end) if self._is_whole(key) and end == int(end) else end)
                 continue
             numeric = [
                 name
                 for name in earlier
-                if self.arm.model_fields[name].annotation in (int, float)
+                if self.arm.model_fields[name].annotation in ((int,) if whole else (int, float))
                 and getattr(self._parameters[name], "when", None) is None
             ]
             if end not in numeric:
@@ -228,10 +243,19 @@ class ArmSpace:
                     f"its end {end!r} is no number and no earlier setting",
                     f"a number, or one of: {', '.join(numeric) or '(no setting stands before it)'}",
                 )
-        if self._hull(parameter.low)[1] > self._hull(parameter.high)[0]:
-            shown = [self._hull(end) for end in (parameter.low, parameter.high)]
+        for value in (self._hull(parameter.low)[0], self._hull(parameter.high)[1]):
+            self._check_value(key, int(value) if whole and value == int(value) else value)
+        low, high = (self._hull(end) for end in (parameter.low, parameter.high))
+        # Ends that touch are never drawn together if one of them is drawn from a range itself.
+        drawn = any(
+            isinstance(self._parameters.get(str(end)), Range)
+            for end in (parameter.low, parameter.high)
+        )
+        if low[1] > high[0] or (low[1] == high[0] and not drawn):
             self._fail(
-                key, f"the range may be empty: low in {shown[0]}, high in {shown[1]}", "low < high"
+                key,
+                f"the range may be empty: low {_interval(low)}, high {_interval(high)}",
+                "low < high in every configuration",
             )
         if parameter.log and self._hull(parameter.low)[0] <= 0:
             self._fail(key, "a logarithmic range that reaches 0", "low > 0")
@@ -248,12 +272,12 @@ class ArmSpace:
 
     def _require_order(self, lower: str, upper: str, *, strict: bool) -> None:
         """Prove lower <= upper for every configuration, or say which values break it."""
-        above_lower = {lower, *self._chain(self._parameters.get(lower), "high")}
-        below_upper = {upper, *self._chain(self._parameters.get(upper), "low")}
-        if above_lower & below_upper:
+        if {lower, *self._chain(lower, "high")} & {upper, *self._chain(upper, "low")}:
             return  # one is an end of the other, or a third setting lies between them
         low, high = self._hull(lower), self._hull(upper)
-        if low[1] < high[0] or (low[1] == high[0] and not (strict and low[0] == high[1])):
+        # Where one of them is drawn from a range, ends that touch are never drawn together.
+        drawn = any(isinstance(self._parameters.get(key), Range) for key in (lower, upper))
+        if low[1] < high[0] or (low[1] == high[0] and (drawn or not strict)):
             return
         key, other = (lower, upper) if lower in self._parameters else (upper, lower)
         self._fail(
@@ -263,23 +287,31 @@ class ArmSpace:
             f"end of a range may name {other}",
         )
 
-    def _chain(self, parameter: Parameter | None, end: str) -> Iterator[str]:
-        """Follow an end from name to name."""
-        while isinstance(parameter, Range) and isinstance(name := getattr(parameter, end), str):
+    def _chain(self, key: str, end: str) -> Iterator[str]:
+        """Follow an end from name to name, as long as it holds in every configuration."""
+        parameter = self._parameters.get(key)
+        while isinstance(parameter, Range) and parameter.when is None:
+            name = getattr(parameter, end)
+            if not isinstance(name, str):
+                return
             yield name
-            parameter = self._parameters[name]
+            parameter = self._parameters.get(name)
 
     def _hull(self, end: float | str) -> tuple[float, float]:
         """Return the lowest and highest value that a setting, or an end, can have."""
         if not isinstance(end, str):
             return (end, end)
         parameter = self._parameters.get(end)
+        values = []
+        if parameter is None or getattr(parameter, "when", None) is not None:
+            values.append(self._defaults[end])  # what it has where it is not active
         if isinstance(parameter, Range):
-            return (self._hull(parameter.low)[0], self._hull(parameter.high)[1])
-        if isinstance(parameter, Choice):
-            return (min(parameter.choices), max(parameter.choices))  # type: ignore[return-value]
-        value = self._present(end, {})
-        return (value, value)
+            values += [self._hull(parameter.low)[0], self._hull(parameter.high)[1]]
+        elif isinstance(parameter, Choice):
+            values += parameter.choices
+        elif isinstance(parameter, Fixed):
+            values.append(parameter.value)
+        return (min(values), max(values))
 
 
 def _interval(hull: tuple[float, float]) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import gsvae_tune.search
 from gsvae_tune.search.arms import ARMS
 from gsvae_tune.search.space import ArmSpace
-from gsvae_tune.study.config import Choice, Fixed, Range, StudyConfig
+from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.loading import legal_keys, override, parse, read_yaml
-
-DEFAULT_STUDY = "digits"
+from gsvae_tune.study.parameters import Choice, Fixed, Range
+from gsvae_tune.study.paths import expand
 
 
 def shipped() -> dict[str, Path]:
@@ -34,7 +34,7 @@ def find(study: str) -> Path:
     known = shipped()
     if study in known:
         return known[study]
-    path = Path(study).expanduser()
+    path = expand(study, "STUDY")
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return path
     raise InputError(

@@ -11,20 +11,15 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-Scalar = bool | int | float | str
+from gsvae_tune.study.parameters import Frozen, Parameter, read_parameter
+
+Estimator = Literal["soft", "straight-through"]
+Signal = Literal["control", "control-relaxed", "train"]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 FORMAT_VERSION = 1
-
-
-class Frozen(BaseModel):
-    """No unknown keys, no silent conversions, no change after construction."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class DataConfig(Frozen):
@@ -82,22 +77,30 @@ class ModelConfig(Frozen):
 class TrainingConfig(Frozen):
     """What every trial of every arm trains: equal compute by construction."""
 
-    epochs: int = Field(60, ge=1, description="epochs of every trial")
+    epochs: int = Field(60, ge=1, le=1_000_000, description="epochs of every trial")
     batch_size: int = Field(
-        50, ge=1, description="images in a batch; a last partial batch is dropped"
+        50, ge=1, le=1_000_000, description="images in a batch; a last partial batch is dropped"
     )
     evaluation_samples: int = Field(
-        1, ge=1, description="one-hot code samples an image in each evaluation of the loss"
+        1,
+        ge=1,
+        le=10_000,
+        description="one-hot code samples an image in each evaluation of the loss",
     )
     checkpoint_s: float = Field(
         15.0, gt=0.0, le=30.0, description="seconds between checkpoints of a running trial, at most"
     )
 
+    def steps_per_epoch(self, images: int) -> int:
+        return images // self.batch_size
+
 
 class SearchConfig(Frozen):
     """How configurations are chosen."""
 
-    trials: int = Field(20, ge=1, description="trials of each arm; may be raised later")
+    trials: int = Field(
+        20, ge=1, le=1_000_000, description="trials of each arm; may be raised later"
+    )
     sampler: Literal["tpe", "random", "qmc", "grid", "gp", "cmaes"] = Field(
         "tpe", description="Optuna's sampler after the random stratum"
     )
@@ -105,10 +108,14 @@ class SearchConfig(Frozen):
         0.3,
         ge=0.0,
         le=1.0,
-        description="share of each arm's trials, the first ones, drawn at random",
+        description="share of each arm's trials drawn at random, the first ones; after raising "
+        "`trials`, the first of those added",
     )
     grid_points: int = Field(
-        3, ge=2, description="points per numeric setting for sampler grid; choices are all taken"
+        3,
+        ge=2,
+        le=1000,
+        description="points per numeric setting for sampler grid; choices are all taken",
     )
     scheduler: Literal["fifo", "asha"] = Field(
         "fifo",
@@ -127,8 +134,12 @@ class SearchConfig(Frozen):
 class ResourcesConfig(Frozen):
     """What a trial gets of the machine. No part of the study's identity."""
 
-    gpus: int | None = Field(None, ge=0, description="logical GPUs to use; default: those found")
-    cpus: int | None = Field(None, ge=1, description="logical CPUs to use; default: those found")
+    gpus: int | None = Field(
+        None, ge=0, le=100_000, description="logical GPUs to use; default: those found"
+    )
+    cpus: int | None = Field(
+        None, ge=1, le=100_000, description="logical CPUs to use; default: those found"
+    )
     gpus_per_trial: float | None = Field(
         None,
         ge=0.0,
@@ -137,77 +148,21 @@ class ResourcesConfig(Frozen):
         "Default: 0.25 where there is a GPU, else 0",
     )
     cpus_per_trial: float | None = Field(
-        None, gt=0.0, description="CPUs a trial; default: 1, or less where GPU trials share them"
+        None, ge=0.01, description="CPUs a trial; default: 1, or less where GPU trials share them"
     )
 
-
-class Range(Frozen):
-    """A numeric setting between two ends; an end may be the name of another setting."""
-
-    low: float | str
-    """lower end, or the name of an earlier setting"""
-    high: float | str
-    """upper end, or the name of an earlier setting"""
-    log: bool = False
-    """sample the logarithm uniformly"""
-    when: dict[str, Scalar | list[Scalar]] | None = None
-    """sample only where the named settings have one of these values"""
-
     @model_validator(mode="after")
-    def _not_empty(self) -> Range:
-        low, high = self.low, self.high
-        if not isinstance(low, str) and not isinstance(high, str) and low >= high:
-            raise ValueError(f"the range [{low}, {high}] is empty; legal: low < high")
-        if self.log and not isinstance(low, str) and low <= 0:
-            raise ValueError(f"low is {low} on a logarithmic range; legal: low > 0")
+    def _share_is_zero_or_worth_it(self) -> ResourcesConfig:
+        share = self.gpus_per_trial
+        if share is not None and 0.0 < share < 0.01:
+            raise ValueError(f"gpus_per_trial is {share}; legal: 0, or a fraction from 0.01 to 1")
         return self
-
-
-class Choice(Frozen):
-    """A setting that takes one of several values."""
-
-    choices: list[Scalar] = Field(min_length=1)
-    """the values"""
-    when: dict[str, Scalar | list[Scalar]] | None = None
-    """sample only where the named settings have one of these values"""
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Choice:
-        if len({json.dumps(choice) for choice in self.choices}) < len(self.choices):
-            raise ValueError(f"choices {self.choices} repeat a value; legal: distinct values")
-        return self
-
-
-class Fixed(Frozen):
-    """A setting that is not searched."""
-
-    value: Scalar
-    """the value"""
-
-
-Parameter = Range | Choice | Fixed
-
-
-def _parameter(raw: Any) -> Any:
-    """Read the three ways to write a parameter: a value, a list of choices, a mapping."""
-    if isinstance(raw, Range | Choice | Fixed):
-        return raw
-    if isinstance(raw, bool | int | float | str):
-        return Fixed(value=raw)
-    if isinstance(raw, list):
-        return Choice.model_validate({"choices": raw})
-    if isinstance(raw, dict):
-        kind = next(
-            (kind for key, kind in (("choices", Choice), ("value", Fixed)) if key in raw), Range
-        )
-        return kind.model_validate(raw)
-    raise ValueError("legal: a value, a list of values, or {low, high, log, when}")
 
 
 class ArmConfig(Frozen):
     """One training method and what is searched in it."""
 
-    space: dict[str, Annotated[Parameter, BeforeValidator(_parameter)]] = Field(
+    space: dict[str, Annotated[Parameter, BeforeValidator(read_parameter)]] = Field(
         description="settings of the arm: a value, a list of choices, or {low, high, log, when}; "
         "settings not named keep their default"
     )
@@ -246,6 +201,8 @@ class StudyConfig(Frozen):
         for key in ("description", "resources", "out", "storage"):
             del whole[key]
         del whole["data"]["dir"], whole["search"]["trials"], whole["training"]["checkpoint_s"]
+        # Where one's own images lie does not matter: their checksum is compared.
+        whole["data"]["source"] = whole["data"]["source"].partition(":")[0]
         return whole
 
     def digest(self) -> str:

@@ -16,6 +16,7 @@ from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
 
 MAX_BYTES = 1_000_000
+MAX_NODES = 100_000
 
 # pydantic's own phrases are kept where they name the bound; these say what they leave out.
 _LEGAL = {
@@ -34,18 +35,36 @@ _LEGAL = {
 }
 
 
+_PATTERNS = {
+    "name": "letters, digits, '.', '_' and '-', a letter or digit first, at most 64",
+    "data.source": "digits, mnist, fashion-mnist, idx:DIR or npz:FILE",
+}
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML with JSON's types: 1e-3 is a number, dates are text, keys are unique."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regex) for tag, regex in resolvers if not tag.endswith((":timestamp", ":float"))]
+    first: [
+        (tag, regex)
+        for tag, regex in resolvers
+        if not tag.endswith((":timestamp", ":float", ":int", ":bool"))
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.inf$|^\.nan$"),
     list("-+0123456789."),
+)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9]\d*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^([Tt]rue|[Ff]alse|TRUE|FALSE)$"), list("tTfF")
 )
 
 
@@ -89,7 +108,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"is not valid YAML: {problem}", where=where) from error
     if not isinstance(value, dict):
         raise InputError("holds no study", where=str(path), legal="a mapping of keys to values")
+    if _expanded(value, {}) > MAX_NODES:
+        raise InputError(
+            f"grows beyond {MAX_NODES} values", where=str(path), legal="fewer nested aliases"
+        )
     return value
+
+
+def _expanded(value: Any, known: dict[int, int]) -> int:
+    """Count values as if every alias were written out; each is looked at once."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MAX_NODES + 1  # an alias inside itself never ends
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_expanded(one, known) for one in inner)
+    return known[id(value)]
+
+
+def read_value(text: str, where: str) -> Any:
+    """Return a single YAML value, read as a study file's are.
+
+    Raises:
+        InputError: not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"{text!r} is no YAML value", where=where) from error
 
 
 def override(raw: dict[str, Any], key: str, value: Any, origin: str) -> None:
@@ -124,7 +170,7 @@ def parse(
         return StudyConfig.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         raise InputError(_explain(error, where, origins or {})) from error
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", where=where) from error
 
 
@@ -144,6 +190,7 @@ def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> 
             message = fault["msg"].removeprefix("Value error, ")
             problem, _, said = message.partition("; legal: ")
             legal = said or _LEGAL.get(fault["type"]) or message.removeprefix("Input should be ")
+            legal = _PATTERNS.get(key, legal) if "pattern" in fault["type"] else legal
             shown = "" if said else f"{_short(fault['input'])} is not legal"
             lines.append(f"{head}: {problem if said else shown}")
             lines.append(f"  legal: {legal}")

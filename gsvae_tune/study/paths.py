@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gsvae_tune.study.errors import InputError
+
 
 @dataclass(frozen=True)
 class TrialPaths:
@@ -43,7 +45,7 @@ class StudyPaths:
 
     @classmethod
     def of(cls, out: str, name: str) -> StudyPaths:
-        return cls(Path(out).expanduser().absolute() / name)
+        return cls(expand(out, "out").absolute() / name)
 
     @property
     def study(self) -> Path:
@@ -70,14 +72,28 @@ class StudyPaths:
     def tables(self) -> Path:
         return self.root / "tables"
 
-    def table(self, name: str, suffix: str = "parquet") -> Path:
-        return self.tables / f"{name}.{suffix}"
+    def table(self, name: str) -> Path:
+        return self.tables / f"{name}.parquet"
 
     def trial(self, arm: str, number: int) -> TrialPaths:
         return TrialPaths(self.trials / arm / str(number))
 
     def exists(self) -> bool:
         return self.study.is_file()
+
+
+def expand(path: str, where: str) -> Path:
+    """Return a user's path with ~ written out.
+
+    Raises:
+        InputError: it cannot be a path; ``where`` is the key or flag it came from.
+    """
+    try:
+        expanded = Path(path).expanduser()
+        expanded.exists()  # raises for what no file system takes
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f"{path[:80]!r} is no usable path: {error}", where=where) from error
+    return expanded
 
 
 def find_studies(folder: Path) -> Iterator[StudyPaths]:

@@ -58,12 +58,15 @@ class TrialResult:
 
     @classmethod
     def read(cls, path: Path) -> TrialResult | None:
-        """Return the result, or None where there is none yet."""
+        """Return the result, or None where there is no readable one."""
         if not path.is_file():
             return None
-        raw = read_json(path)
-        replicates = [ReplicateResult(**row) for row in raw.pop("replicates")]
-        return cls(**raw | {"state": TrialState(raw["state"]), "replicates": replicates})
+        try:
+            raw = read_json(path)
+            replicates = [ReplicateResult(**row) for row in raw.pop("replicates")]
+            return cls(**raw | {"state": TrialState(raw["state"]), "replicates": replicates})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None  # damaged: the trial's checkpoint gives it again
 
 
 def finite(value: Any) -> Any:

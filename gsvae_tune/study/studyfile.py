@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import filelock
 import gsvae_tune
 from gsvae_tune.study.config import FORMAT_VERSION, StudyConfig
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.loading import parse
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import read_json, write_json
 
@@ -36,22 +38,26 @@ class DataFacts(Protocol):
     def counts(self) -> dict[str, int]: ...
 
 
-def open_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> None:
+def open_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> str:
     """Make the study's folder, or check that the one there is this study's; write study.json.
+
+    Returns:
+        The study's own id, drawn when it is made.
 
     Raises:
         InputError: the folder cannot be written, or holds another study or other data.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    created = now
+    created, own_id = now, secrets.token_hex(8)
     if paths.exists():
         recorded = read_study(paths)
         _refuse_another(paths, recorded, config, data)
-        created = recorded["created"]
+        created, own_id = recorded["created"], recorded["id"]
     stored = config.model_dump(mode="json")
     stored["storage"] = None if config.storage is None else ELSEWHERE
     value = {
         "format_version": FORMAT_VERSION,
+        "id": own_id,
         "name": config.name,
         "digest": config.digest(),
         "seed": config.seed,
@@ -64,6 +70,7 @@ def open_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> None:
         "git_commit": git_commit(),
     }
     write_json(paths.study, value)
+    return own_id
 
 
 def read_study(paths: StudyPaths) -> dict[str, Any]:
@@ -75,6 +82,8 @@ def read_study(paths: StudyPaths) -> dict[str, Any]:
     try:
         value = read_json(paths.study)
         version = value["format_version"]
+        for key in ("id", "created", "config", "data"):
+            value[key]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"is no readable study file: {type(error).__name__}: {error}", where=str(paths.study)
@@ -89,7 +98,7 @@ def read_study(paths: StudyPaths) -> dict[str, Any]:
 def read_config(paths: StudyPaths) -> StudyConfig:
     """Return the configuration a study's folder was made with."""
     stored = read_study(paths)["config"]
-    return StudyConfig.model_validate_json(json.dumps(stored | {"storage": None}))
+    return parse(stored | {"storage": None}, str(paths.study))
 
 
 def require_storage(paths: StudyPaths, url: str | None) -> None:
@@ -159,7 +168,8 @@ def driver_lock(paths: StudyPaths) -> Iterator[None]:
     """
     try:
         paths.root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(paths.lock, timeout=0)
+        # A moment of patience: `status` holds the lock for an instant, to see whether it is free.
+        lock = filelock.FileLock(paths.lock, timeout=1.0)
         lock.acquire()
     except filelock.Timeout as error:
         holder = read_json(paths.holder) if paths.holder.is_file() else {}
@@ -191,8 +201,10 @@ def is_running(paths: StudyPaths) -> bool:
     try:
         with filelock.FileLock(paths.lock, timeout=0):
             return False
-    except (filelock.Timeout, OSError):
+    except filelock.Timeout:
         return True
+    except OSError:
+        return False  # nobody can write there, so no driver does
 
 
 def versions() -> dict[str, str]:

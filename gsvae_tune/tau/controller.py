@@ -29,6 +29,7 @@ from gsvae_tune.tau.rules import RULES, Rule
 from gsvae_tune.tau.schedules import Schedule
 
 BRANCHES = ("a", "b")
+COLLAPSED_KL_NATS = 0.1  # a code that carries less than this about its input carries nothing
 _STATE_VERSION = 1
 
 
@@ -150,7 +151,10 @@ class Controller(ABC):
             "tau": self._tau.tolist(),
             "copy_from": self._copy_from.tolist(),
             "ended": [None if end is None else asdict(end) for end in self._ended],
-            "trace": [[*row[:-1], row.event.name] for row in self._trace],
+            "trace": [
+                [*row[:4], *map(_strict, (row.loss_a, row.loss_b)), row.event.name]
+                for row in self._trace
+            ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -172,7 +176,10 @@ class Controller(ABC):
         self._tau = np.array(state["tau"], dtype=np.float64)
         self._copy_from = np.array(state["copy_from"], dtype=np.int64)
         self._ended = [None if end is None else EndState(**end) for end in state["ended"]]
-        self._trace = [TraceRow._make((*row[:-1], Event[row[-1]])) for row in state["trace"]]
+        self._trace = [
+            TraceRow._make((*row[:4], float(row[4]), float(row[5]), Event[row[6]]))
+            for row in state["trace"]
+        ]
 
     def _pair_of(self, name: str, values: ArrayLike) -> Array:
         array = np.asarray(values, dtype=np.float64)
@@ -186,6 +193,11 @@ class Controller(ABC):
 _Step = tuple[Array, list[Event]]
 
 
+def _strict(loss: float) -> float | str:
+    """Spell a number that JSON has no sign for; float() reads it back."""
+    return loss if np.isfinite(loss) else str(loss)
+
+
 class OpenLoopController(Controller):
     """Plays one schedule a branch, whatever the losses are (the baselines)."""
 
@@ -193,8 +205,6 @@ class OpenLoopController(Controller):
         self.schedules = (schedule_a, schedule_b)
         _require_whole("replicates", replicates)
         super().__init__(np.tile(self._at(0), (replicates, 1)))
-        if not (np.isfinite(self._tau).all() and (self._tau > 0).all()):
-            raise ValueError(f"temperatures must be finite and > 0; got {self._tau[0].tolist()}")
 
     def _at(self, epoch: int) -> Array:
         return np.array([schedule.tau_at(epoch) for schedule in self.schedules])
@@ -263,11 +273,20 @@ class PairController(Controller):
         rate_b: float = 1e-4,
         pull: float = 0.5,
         gain: float = 0.1,
-        collapse_kl: float = 0.1,
+        collapse_kl: float = COLLAPSED_KL_NATS,
         guard_factor: float = 0.7,
         steps_per_epoch: int = 1,
         horizon: int = 100,
     ) -> None:
+        for name, number in (
+            ("tau_start", tau_start), ("tau_min", tau_min), ("tau_max", tau_max),
+            ("smoothing", smoothing), ("margin", margin), ("factor_a", factor_a),
+            ("factor_b", factor_b), ("step_a", step_a), ("step_b", step_b), ("rate_a", rate_a),
+            ("rate_b", rate_b), ("pull", pull), ("gain", gain), ("collapse_kl", collapse_kl),
+            ("guard_factor", guard_factor),
+        ):  # fmt: skip
+            real = isinstance(number, int | float | np.number) and not isinstance(number, bool)
+            _require(name, number, real, "a number")
         _require_range(tau_start, tau_min, tau_max)
         for name, count in (
             ("period", period),
@@ -359,7 +378,7 @@ class PairController(Controller):
             self._rules[rule].move(tau[:, branch], self._epoch, self._period)
             for branch, rule in enumerate(rule_of)
         ]
-        return np.stack(columns, axis=1)
+        return np.clip(np.stack(columns, axis=1), *self._range)
 
     def _collapsed(self, losses: Array, kl: Array | None) -> NDArray[np.bool_]:
         if self._collapse_kl is None:

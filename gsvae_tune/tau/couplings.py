@@ -29,7 +29,7 @@ NO_COPY = -1
 
 @dataclass(frozen=True)
 class Moves:
-    """What the rules of a pair make of temperatures of shape (replicates, 2)."""
+    """What the rules of a pair make of temperatures of shape (replicates, 2), inside the range."""
 
     own: Callable[[Array], Array]  # column a by rule_a, column b by rule_b
     other: Callable[[Array], Array]  # column a by rule_b, column b by rule_a
@@ -37,7 +37,7 @@ class Moves:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a coupling decided: temperatures before clipping, copies, what it wants remembered."""
+    """What a coupling decided: temperatures (clipped after), copies, what it wants remembered."""
 
     tau: Array  # (replicates, 2)
     copy_from: Ints | None = None  # (replicates,): 0 or 1, `NO_COPY` for none; None: no copies
@@ -108,8 +108,7 @@ class LoserFollows(Coupling):
     name: ClassVar[str] = "loser-follows"
 
     def decide(self, tau: Array, losses: Array, moves: Moves, memory: dict[str, Ints]) -> Outcome:
-        # A step-down may leave (0, inf) before clipping; the pull needs a logarithm.
-        moved = np.maximum(moves.own(tau), np.finfo(np.float64).tiny)
+        moved = moves.own(tau)
         winner = losses.argmin(axis=1)
         pulled = _of(moved, winner) ** self.pull * _of(moved, 1 - winner) ** (1 - self.pull)
         loses = np.arange(2) != winner[:, None]
@@ -121,7 +120,8 @@ class SwapRules(Coupling):
     """The branches exchange rules when the lead changes hands.
 
     The branch that was overtaken goes on by the rule that overtook it, and the new leader turns
-    round instead of running past the temperature at which it took the lead.
+    round instead of running past the temperature at which it took the lead. (On a tie no coupling
+    is asked: each branch then moves by the rule it was built with.)
     """
 
     name: ClassVar[str] = "swap-rules"

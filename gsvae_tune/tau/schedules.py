@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 
@@ -17,6 +17,22 @@ class Schedule(ABC):
     """A temperature that depends on nothing but time."""
 
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Refuse settings with which a temperature would not be positive and falling.
+
+        Raises:
+            ValueError: naming the setting, its value and what is legal.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            whole = field.name in {"epochs", "steps_per_epoch", "refresh_steps"}
+            ceiling = 1.0 if field.name == "factor" else math.inf
+            if whole and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{field.name} is {value!r}; legal: a whole number >= 1")
+            if not whole and not (0 < value <= ceiling and value < math.inf):
+                legal = "a number in (0, 1]" if field.name == "factor" else "a finite number > 0"
+                raise ValueError(f"{field.name} is {value!r}; legal: {legal}")
 
     @abstractmethod
     def tau_at(self, epoch: int) -> float:

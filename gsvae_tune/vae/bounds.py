@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016 (arXiv 1509.00519), section 5.2
-COLLAPSED_KL_NATS = 0.1  # a code that carries less than this about x carries nothing
 
 
 def categorical_kl(logits: Tensor) -> Tensor:

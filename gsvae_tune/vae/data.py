@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from gsvae_tune.study.config import DataConfig
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.paths import expand
 from gsvae_tune.study.seeds import derive
 
 Bytes = NDArray[np.uint8]
@@ -154,9 +155,9 @@ def _load(config: DataConfig) -> _Images:
         return _digits()
     kind, _, rest = config.source.partition(":")
     if kind == "npz":
-        return _npz(Path(rest).expanduser())
+        return _npz(expand(rest, "data.source"))
     if kind == "idx":
-        return _idx_folder(Path(rest).expanduser(), None)
+        return _idx_folder(expand(rest, "data.source"), None)
     folder = find_folder(config.source, config.dir)
     return _idx_folder(folder, CHECKSUMS[config.source])
 
@@ -182,10 +183,10 @@ def find_folder(source: str, given: str | None) -> Path:
         InputError: found nowhere; says where it looked and how to get the data.
     """
     if given is not None:
-        roots = [Path(given).expanduser()]
+        roots = [expand(given, "data.dir")]
     else:
         named = os.environ.get("GSVAE_DATA")
-        roots = [Path(named).expanduser()] if named else []
+        roots = [expand(named, "$GSVAE_DATA")] if named else []
         roots.append(cache_folder())
     # The folder named after the data set first: all of them use the same file names.
     candidates = [place for root in roots for place in (root / source, root)]
@@ -206,13 +207,7 @@ def _idx_folder(folder: Path, checksums: dict[str, str] | None) -> _Images:
     if checksums is None and not _packed_or_plain(folder, TEST_IMAGES).is_file():
         return _Images(train, None)
     test = read_idx(folder, TEST_IMAGES, checksums)
-    if train.shape[1:] != test.shape[1:]:
-        raise InputError(
-            f"training images are {train.shape[1:]}, test images {test.shape[1:]}",
-            where=str(folder),
-            legal="one size",
-        )
-    return _Images(train, test)
+    return _same_size(train, test, folder)
 
 
 def _packed_or_plain(folder: Path, name: str) -> Path:
@@ -261,6 +256,8 @@ def _npz(path: Path) -> _Images:
 
     Bytes are taken as they are; floats in [0, 1] and booleans are scaled to 0..255.
     """
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise InputError("is no npz file", where=str(path), legal="what numpy.savez writes")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("images", "test_images") if name in archive}
@@ -274,7 +271,17 @@ def _npz(path: Path) -> _Images:
             f"holds the arrays {names}", where=str(path), legal="an array named images"
         )
     read = {name: _as_bytes(array, f"{path}: {name}") for name, array in arrays.items()}
-    return _Images(read["images"], read.get("test_images"))
+    return _same_size(read["images"], read.get("test_images"), path)
+
+
+def _same_size(train: Bytes, test: Bytes | None, where: Path) -> _Images:
+    if test is not None and train.shape[1:] != test.shape[1:]:
+        raise InputError(
+            f"training images are {train.shape[1:]}, test images {test.shape[1:]}",
+            where=str(where),
+            legal="one size",
+        )
+    return _Images(train, test)
 
 
 def _as_bytes(array: NDArray[Any], where: str) -> Bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import struct
 import threading
 import warnings
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,11 +34,12 @@ def fetch(source: str, folder: Path | None, on_bytes: Callable[[int], None]) -> 
         on_bytes: called several times a second with the bytes received so far.
 
     Raises:
-        UnfinishedError: no network, or the server's answer is of no use.
+        UnfinishedError: no network, or the server's answer cannot be read.
+        InputError: what came is not the published data.
+        OSError: the folder cannot be written.
     """
     target = (cache_folder() if folder is None else folder) / source
-    target.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target) as scratch:
+    with TemporaryDirectory() as scratch:
         rows = _download(source, Path(scratch), on_bytes)
         for name, part in (
             (TRAIN_IMAGES, rows[:_TRAINING_ROWS]),
@@ -46,7 +49,8 @@ def fetch(source: str, folder: Path | None, on_bytes: Callable[[int], None]) -> 
             packed = gzip.compress(header + part.astype(np.uint8).tobytes(), mtime=0)
             write_atomic(Path(scratch) / name, packed)
             read_idx(Path(scratch), name, CHECKSUMS[source])
-            (Path(scratch) / name).replace(target / name)
+            target.mkdir(parents=True, exist_ok=True)
+            write_atomic(target / name, packed)
     return target
 
 
@@ -58,7 +62,8 @@ def _download(source: str, scratch: Path, on_bytes: Callable[[int], None]) -> np
     def watch() -> None:
         # The client reports nothing: what it has stored so far is what can be shown.
         while not done.wait(0.2):
-            on_bytes(sum(file.stat().st_size for file in scratch.rglob("*") if file.is_file()))
+            with contextlib.suppress(OSError):  # the client moves files while we look
+                on_bytes(sum(f.stat().st_size for f in scratch.rglob("*") if f.is_file()))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -69,7 +74,7 @@ def _download(source: str, scratch: Path, on_bytes: Callable[[int], None]) -> np
                 OPENML_NAMES[source], version=1, as_frame=False, parser="liac-arff",
                 data_home=str(scratch), n_retries=1,
             )  # fmt: skip
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise UnfinishedError(
             f"{source} could not be fetched from OpenML: {error}\n"
             "  kept:  nothing was written\n"

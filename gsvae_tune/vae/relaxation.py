@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-ESTIMATORS = ("soft", "straight-through")
+from gsvae_tune.study.config import Estimator
 
 
 def fill_gumbel(out: Tensor, generator: torch.Generator) -> Tensor:
@@ -48,6 +48,6 @@ def straight_through(logits: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
     return one_hot(logits, noise) + (relaxed - relaxed.detach())
 
 
-def sampler(estimator: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the training sample of an estimator in `ESTIMATORS`."""
+def sampler(estimator: Estimator) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the training sample of an estimator."""
     return {"soft": soft, "straight-through": straight_through}[estimator]

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsvae_tune.study.config import ModelConfig, TrainingConfig
+from gsvae_tune.study.config import Estimator, ModelConfig, Signal, TrainingConfig
 from gsvae_tune.study.records import ReplicateResult
 from gsvae_tune.study.seeds import derive
 from gsvae_tune.tau import Controller
+from gsvae_tune.tau.controller import COLLAPSED_KL_NATS
 from gsvae_tune.vae.bounds import (
-    COLLAPSED_KL_NATS,
     active_units,
     bernoulli_nll,
     categorical_kl,
@@ -31,7 +31,6 @@ from gsvae_tune.vae.data import Splits
 from gsvae_tune.vae.network import StackedVAE, copy_members, to_members
 from gsvae_tune.vae.relaxation import fill_gumbel, one_hot, sampler, soft
 
-SIGNALS = ("control", "control-relaxed", "train")
 STATE_VERSION = 1
 _EVALUATION_BATCH = 1000  # images at a time; bounds the memory of an evaluation
 
@@ -103,9 +102,9 @@ class PairTraining:
         seeds: one a replicate.
         controller: gives the temperatures and is told the losses; one row a replicate.
         learning_rate: of Adam (betas 0.9, 0.999), the same for all members.
-        estimator: one of `relaxation.ESTIMATORS`.
-        signal: the loss the controller is told, one of `SIGNALS`: one-hot codes on the control
-            split, relaxed codes on the control split, or the mean training loss of the epoch.
+        estimator: gradient estimator of the codes.
+        signal: the loss the controller is told: one-hot codes on the control split, relaxed codes
+            on the control split, or the mean training loss of the epoch.
         device: where it trains.
 
     Raises:
@@ -121,11 +120,11 @@ class PairTraining:
         controller: Controller,
         *,
         learning_rate: float,
-        estimator: str = "soft",
-        signal: str = "control",
+        estimator: Estimator = "soft",
+        signal: Signal = "control",
         device: torch.device | str = "cpu",
     ) -> None:
-        self.steps_per_epoch = len(splits.train) // training.batch_size
+        self.steps_per_epoch = training.steps_per_epoch(len(splits.train))
         if not self.steps_per_epoch:
             raise ValueError(
                 f"batch_size is {training.batch_size}; legal: at most the {len(splits.train)} "

@@ -19,7 +19,7 @@ def assigned(smoke, tmp_path):
     """A trial as the ledger hands it out, and what run_trial needs."""
     config = smoke()
     paths = StudyPaths(tmp_path)
-    ledger = Ledger(config, paths, open_storage(None, paths))
+    ledger = Ledger(config, paths, open_storage(None, paths), "me")
     assignment = ledger.next()
     given = {key: getattr(assignment, key) for key in ("arm", "number", "params")}
     folder = paths.trial(assignment.arm, assignment.number)
@@ -51,9 +51,21 @@ def test_a_config_that_is_not_what_optuna_suggested_is_caught(assigned):
     config = json.loads(folder.config.read_text())
     config["params"]["tau_start"] *= 1.01
     folder.config.write_text(json.dumps(config))
+    with pytest.raises(RuntimeError, match="the search suggested"):
+        go()
+    assert not folder.result.exists()
+
+
+def test_a_trial_that_raises_fails_with_its_error(assigned, monkeypatch):
+    go, folder, *_ = assigned
+
+    def fail(*_):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(trial, "_training", fail)
     result = go()
     assert result.state is TrialState.FAILED
-    assert "the search suggested" in result.error
+    assert result.error == "ValueError: no such thing"
     assert "Traceback" in folder.error.read_text()
 
 
@@ -61,7 +73,9 @@ class Stop(BaseException):
     """A kill."""
 
 
-@pytest.mark.parametrize("damage", [None, "torn record", "bad checkpoint", "lost records"])
+@pytest.mark.parametrize(
+    "damage", [None, "torn record", "bad checkpoint", "half loaded", "lost records"]
+)
 def test_a_killed_trial_goes_on_to_the_same_end(assigned, smoke, tmp_path, damage):
     go, folder, _given, reports, config = assigned
     eager = config.model_copy(
@@ -75,9 +89,12 @@ def test_a_killed_trial_goes_on_to_the_same_end(assigned, smoke, tmp_path, damag
     with pytest.raises(Stop):
         go(study=eager, report=die_at_three)
     assert not folder.result.exists()
-    begins_again = damage in {"bad checkpoint", "lost records"}
+    begins_again = damage not in {None, "torn record"}
     if damage == "lost records":
         folder.epochs.write_bytes(folder.epochs.read_bytes().splitlines(keepends=True)[0])
+    if damage == "half loaded":  # good weights, a foreign controller
+        state = torch.load(folder.checkpoint, weights_only=True)
+        torch.save(state | {"controller": {"version": 99, "memory": {}}}, folder.checkpoint)
     if damage == "torn record":
         with folder.epochs.open("ab") as file:
             file.write(b'{"epoch": 4, "ta')

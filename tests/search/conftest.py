@@ -67,7 +67,7 @@ class Simulation:
 
     def run(self, stop_after=None):
         """Run to the end, or drop dead after so many events."""
-        ledger = Ledger(self.config, self.paths, open_storage(None, self.paths))
+        ledger = Ledger(self.config, self.paths, open_storage(None, self.paths), "me")
         running, events = [], 0
         while True:
             while len(running) < self.slots and (assignment := ledger.next()) is not None:

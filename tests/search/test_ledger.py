@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
 
-from gsvae_tune.search.ledger import Ledger, open_storage, without_password
+from gsvae_tune.search.ledger import Ledger, mend_journal, open_storage, without_password
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.records import TrialState
 from tests.search.conftest import Simulation
@@ -116,7 +116,7 @@ def test_raising_the_budget_goes_on_and_keeps_the_random_share(study, simulate):
 def test_at_most_lookahead_trials_of_an_arm_at_once(study, simulate):
     config = study(lookahead=2)
     run = simulate(config)
-    ledger = Ledger(config, run.paths, open_storage(None, run.paths))
+    ledger = Ledger(config, run.paths, open_storage(None, run.paths), "me")
     out = []
     while (assignment := ledger.next()) is not None:
         out.append(assignment)
@@ -152,14 +152,83 @@ def test_every_configuration_is_legal_and_conditional(study, simulate):
 def test_a_storage_with_another_study_of_that_name_is_refused(study, simulate):
     run = simulate(study(trials=2))
     run.run()
-    with pytest.raises(InputError, match="the storage holds another study under the name s/pair"):
-        Ledger(study(trials=2, lookahead=5), run.paths, open_storage(None, run.paths))
+    for config, owner in ((study(trials=2, lookahead=5), "me"), (study(trials=2), "other")):
+        with pytest.raises(InputError, match="holds another study under the name s/pair"):
+            Ledger(config, run.paths, open_storage(None, run.paths), owner)
+
+
+def test_folders_that_the_storage_does_not_know_are_refused(study, simulate):
+    """Else old results would be read as those of newly suggested settings."""
+    run = simulate(study(trials=3))
+    run.run()
+    kept = run.paths.journal.read_bytes()
+    run.paths.journal.unlink()
+    with pytest.raises(InputError, match=r"holds trial 2, but the storage has only 0 trials"):
+        run.run()
+    run.paths.journal.unlink()
+    with pytest.raises(InputError, match="is missing: it is the record"):
+        open_storage(None, run.paths, must_exist=True)
+    assert not run.paths.journal.exists()
+    run.paths.journal.write_bytes(kept)
+    assert run.run()
+
+
+def test_a_journal_cut_anywhere_in_its_last_line_goes_on(study, simulate):
+    config = study(trials=4)
+    whole, cut = simulate(config, "a", slots=1), simulate(config, "b", slots=1)
+    whole.run()
+    cut.run(stop_after=9)
+    journal = cut.paths.journal.read_bytes()
+    last = len(journal) - journal[:-1].rfind(b"\n") - 1
+    for missing in (1, last // 2, last - 1):
+        cut.paths.journal.write_bytes(journal[:-missing])
+        mend_journal(cut.paths)
+        assert cut.paths.journal.read_bytes() == journal[:-last]
+        assert len(cut.trials()) >= 3
+    assert cut.run()
+    assert {row.number for row in cut.trials()} == {row.number for row in whole.trials()}
+
+
+def test_arms_draw_from_streams_of_their_own(study, simulate):
+    run = simulate(study(trials=3))
+    run.run()
+    rates = {arm: [row.params["learning_rate"] for row in run.trials() if row.arm == arm]
+             for arm in ("pair", "fixed-factor")}  # fmt: skip
+    assert not set(rates["pair"]) & set(rates["fixed-factor"])
+
+
+def test_results_not_told_yet_are_read_from_their_folders(study, simulate):
+    run = simulate(study(lookahead=4), slots=1)
+    run.run(stop_after=4)  # two results are in, and Optuna has heard of none
+    assert all(t[1] == "RUNNING" for rows in run.told().values() for t in rows)
+    assert [row.state for row in run.trials()] == [TrialState.COMPLETE] * 2
+    assert all(row.value is not None for row in run.trials())
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_killed_between_ask_and_its_mark(study, simulate, monkeypatch, sampler):
+    config = study(sampler=sampler, trials=4, grid_points=2)
+    whole, killed = simulate(config, "a"), simulate(config, "b")
+    whole.run()
+    mark, calls = optuna.Trial.set_user_attr, []
+
+    def die(self, key, value):
+        calls.append(key)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        mark(self, key, value)
+
+    monkeypatch.setattr(optuna.Trial, "set_user_attr", die)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    assert killed.run()
+    assert killed.told() == whole.told()
 
 
 def test_storages(study, tmp_path):
     run = Simulation(study(trials=2), tmp_path / "x")
     url = f"sqlite:///{tmp_path / 'trials.db'}"
-    ledger = Ledger(run.config, run.paths, open_storage(url, run.paths))
+    ledger = Ledger(run.config, run.paths, open_storage(url, run.paths), "me")
     assert ledger.next().number == 0
     assert optuna.load_study(study_name="s/pair", storage=url).trials[0].params
     assert not run.paths.journal.exists()

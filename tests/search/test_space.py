@@ -4,12 +4,16 @@ import inspect
 import json
 
 import jsonschema
+import optuna
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gsvae_tune.search import studies
 from gsvae_tune.search.arms import ARMS, PairArm
 from gsvae_tune.search.space import ArmSpace
+from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.loading import parse
 from gsvae_tune.tau import PairController
 
@@ -132,16 +136,69 @@ def test_shipped_studies_are_legal():
         assert all("learning_rate" in arm.space for arm in config.arms.values())
 
 
-def test_a_grid_too_large_to_be_a_plan_is_refused():
-    from gsvae_tune.study.errors import InputError
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"tau_start": {"low": 0.6, "high": 4.0}, "factor_a": {"low": 0.5, "high": "tau_start"}},
+         "factor_a: 4.0 is not legal"),
+        ({"tau_start": {"low": 0.6, "high": 4.0}, "period": {"low": "tau_start", "high": 10}},
+         "its end 'tau_start' is no number and no earlier setting"),
+        ({"tau_min": [0.5, 1.0], "tau_max": [1.0, 2.0], "tau_start": 1.0},
+         "does not stay below tau_max"),
+        ({"rule_a": ["cool", "hold"], "tau_min": 1.5,
+          "tau_start": {"low": 2.0, "high": 3.0, "when": {"rule_a": "cool"}}},
+         "does not stay below tau_start in [1.0, 3.0]"),
+        ({"period": {"low": 1, "high": 1e23}}, "period"),
+        ({"rule_a": ["cool", "hold"], "factor_a": {"low": 0.5, "high": 0.9, "when": {"rule_a": "warm"}}},
+         "rule_a is never 'warm'"),
+    ],
+)  # fmt: skip
+def test_spaces_with_illegal_configurations_are_refused(raw, said):
+    with pytest.raises(InputError) as caught:
+        space(raw)
+    assert said in str(caught.value)
 
+
+@settings(max_examples=400)
+@given(st.data())
+def test_whatever_space_is_accepted_draws_only_legal_configurations(data):
+    number = st.sampled_from([0.05, 0.3, 1.0, 2.5, 5.0])
+    when = st.sampled_from([None, {"rule_a": "cool"}, {"coupling": ["tournament"]}])
+
+    def parameter(earlier):
+        end = st.one_of(number, st.sampled_from(earlier)) if earlier else number
+        ranges = st.fixed_dictionaries(
+            {"low": end, "high": end}, optional={"log": st.booleans(), "when": when}
+        )
+        choices = st.lists(number, min_size=1, max_size=3, unique=True)
+        return st.one_of(number, choices, ranges)
+
+    raw = {"rule_a": ["cool", "hold"], "coupling": ["tournament", "independent"]}
+    for key in data.draw(st.permutations(["tau_start", "tau_min", "tau_max"])):
+        raw[key] = data.draw(parameter([k for k in raw if k.startswith("tau")]))
+    try:
+        arm = space(raw)
+    except InputError:
+        return
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(8):
+        drawn = arm.settings(arm.suggest(study.ask()))
+        drawn.controller(replicates=1, steps_per_epoch=1, epochs=1)  # raises where illegal
+
+
+def test_a_single_choice_has_its_condition():
+    arm = space({"coupling": ["tournament", "independent"],
+                 "smoothing": {"choices": [0.9], "when": {"coupling": "tournament"}}})  # fmt: skip
+    assert arm.settings({"coupling": "tournament"}).smoothing == 0.9
+    assert arm.settings({"coupling": "independent"}).smoothing == 0.0
+
+
+def test_a_grid_too_large_to_be_a_plan_is_refused():
     with pytest.raises(InputError, match="the grid has more than 20000 configurations"):
         studies.load("digits", {"search.sampler": ("grid", "--sampler")})
 
 
 def test_a_grid_smaller_than_the_budget_is_refused():
-    from gsvae_tune.study.errors import InputError
-
     with pytest.raises(InputError, match=r"more than arm .*'s grid holds(.|\n)*legal: at most"):
         studies.load(
             "smoke", {"search.sampler": ("grid", "--sampler"), "search.trials": (9999, "--trials")}

@@ -71,7 +71,7 @@ def test_a_good_study(tmp_path):
         ("1.0", "1.0\n      factor_a: {low: 0.5, high: 0.9, when: {rule_a: cool}}\n      rule_a: [cool, hold]", ["'rule_a' is not set before it"]),
         ("log: true", "logg: true", ["arms.pair.space.learning_rate.logg: unknown key", "did you mean log?"]),
         ("low: 1e-4", "low: 0.0", ["logarithmic range", "low > 0"]),
-        ("name: mine", "name: ../mine", ['name: "../mine" is not legal']),
+        ("name: mine", "name: ../mine", ['name: "../mine" is not legal', "letters, digits"]),
         ("name: mine", "name: mine\nname: yours", ["line 3: is not valid YAML: the key 'name' stands twice"]),
         ("name: mine", "name: mine\nseed: 1.5", ["seed: 1.5 is not legal", "a whole number"]),
         ("name: mine", "name: mine\nseed: true", ["seed: true is not legal", "a whole number"]),
@@ -86,6 +86,20 @@ def test_a_good_study(tmp_path):
         ("name: mine", "name: mine\ntraining: {epochs: .inf}", ["training.epochs"]),
         ("name: mine", "name: !!python/object:os.system x", ["is not valid YAML"]),
         ("name: mine", "name: [", ["is not valid YAML"]),
+        ("1.0", "null", ["tau_start: null is no value", "legal: a number, text, true or false"]),
+        ("1.0", "[[1.0]]", ["tau_start: [1.0] is no value"]),
+        ("1.0", "[]", ["tau_start: choices is []", "at least one value"]),
+        ("1.0", "{choices: [1.0], value: 1.0}", ["'value' does not go with 'choices'", "legal: choices, when"]),
+        ("1.0", "{low: 0.5, high: [1]}", ["high is [1]", "a number or the name of a setting"]),
+        ("1.0", "1.0\n      period: {low: 1, high: 3, when: 3}", ["period: when is 3", "legal: {setting: value}"]),
+        ("1.0", "1.0\n      period: {low: 1, high: 3, when: {rule_a: []}}", ["when.rule_a is []"]),
+        ("1.0", "1.0\n      period: 1:30", ["period: '1:30' is not legal"]),
+        ("name: mine", "name: mine\ntraining: {epochs: 010}", ['training.epochs: "010" is not legal', "a whole number"]),
+        ("name: mine", "name: mine\ntraining: {evaluation_samples: 1000000000000000000000}", ["evaluation_samples"]),
+        ("name: mine", "name: mine\nresources: {cpus_per_trial: 1e-9}", ["greater than or equal to 0.01"]),
+        ("name: mine", "name: mine\nresources: {gpus_per_trial: 1e-320}", ["legal: 0, or a fraction from 0.01 to 1"]),
+        ("name: mine", "? !!binary aGk=\n: 1", ["mine.yaml"]),
+        ("name: mine", "a0: &a0 [1,1,1,1,1,1,1,1,1]\n" + "".join(f"a{n}: &a{n} [" + ",".join([f"*a{n - 1}"] * 9) + "]\n" for n in range(1, 12)), ["grows beyond 100000 values"]),
     ],
 )  # fmt: skip
 def test_mistakes(complain, old, new, said):
@@ -151,6 +165,8 @@ def test_identity_leaves_out_where_and_how_long(tmp_path):
         {"search__sampler": "random"},
     ):
         assert digest(**change) != digest()
+    assert digest(model__hidden=[9]) != digest()
+    assert digest(data__source="npz:here") == digest(data__source="npz:there")  # checksums tell
 
 
 def test_the_resolved_study_reads_itself_back(tmp_path):

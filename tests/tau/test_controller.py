@@ -196,6 +196,26 @@ def test_loser_follows_is_pulled_in_log_tau():
     np.testing.assert_allclose(taus, [[0.25, 1.0]])
 
 
+def test_loser_follows_the_winner_and_not_a_temperature_outside_the_range():
+    # the winner steps down to the floor 0.05; halfway in log tau from 0.45 to 0.05 is 0.15
+    controller = PairController(
+        tau_start=0.45, rule_a="step-down", rule_b="hold", step_a=0.5, coupling="loser-follows"
+    )
+    controller.update([[1.0, 2.0]])
+    np.testing.assert_allclose(controller.tau, [[0.05, 0.15]])
+
+
+def test_a_state_is_strict_json():
+    controller = PairController(replicates=2)
+    controller.update([[1.0, float("nan")], [float("-inf"), 1.0]])
+    state = json.loads(json.dumps(controller.state_dict(), allow_nan=False))
+    other = PairController(replicates=2)
+    other.load_state_dict(state)
+    np.testing.assert_equal(
+        [row[:-1] for row in other.trace], [row[:-1] for row in controller.trace]
+    )
+
+
 def test_swap_rules_when_the_lead_changes_hands():
     controller = decide("swap-rules", (1, 2))
     assert controller.tau.tolist() == [[0.5, 2.0]]  # first leader: nothing to swap
@@ -292,6 +312,8 @@ def test_after_a_copy_the_losers_past_is_forgotten():
         ({"smoothing": 1.0}, "smoothing is 1.0"),
         ({"margin": -1.0}, "margin is -1.0"),
         ({"factor_b": 1.5}, "factor_b is 1.5"),
+        ({"tau_start": "1"}, "tau_start is '1'; legal: a number"),
+        ({"margin": None}, "margin is None; legal: a number"),
         ({"guard_factor": 1.0}, "guard_factor is 1.0"),
     ],
 )
@@ -312,7 +334,7 @@ def test_wrong_shapes_and_foreign_states_are_refused():
         controller.load_state_dict(PairController(coupling="swap-rules", replicates=2).state_dict())
     with pytest.raises(ValueError, match="version 99"):
         controller.load_state_dict(controller.state_dict() | {"version": 99})
-    with pytest.raises(ValueError, match="finite and > 0"):
+    with pytest.raises(ValueError, match=r"tau_start is 0\.0; legal: a finite number > 0"):
         OpenLoopController(Constant(0.0), Constant(1.0))
 
 

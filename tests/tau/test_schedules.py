@@ -33,8 +33,22 @@ def test_a_schedule_starts_where_it_says_and_never_rises(schedule):
 def test_numbers_worked_by_hand():
     assert FixedFactor(1.0, 0.5, 0.1).tau_at(2) == 0.25
     assert FixedFactor(1.0, 0.5, 0.3).tau_at(2) == 0.3
-    assert Linear(1.0, 0.0, 4).tau_at(1) == 0.75
+    assert Linear(1.0, 0.5, 4).tau_at(1) == 0.875
     assert Constant(0.4).tau_at(99) == 0.4
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "said"),
+    [
+        (FixedFactor, (1.0, 2.0, 0.1), r"factor is 2.0; legal: a number in \(0, 1\]"),
+        (FixedFactor, (1.0, 0.5, 0.0), "floor is 0.0"),
+        (Linear, (1.0, 0.5, 0), "epochs is 0; legal: a whole number >= 1"),
+        (Constant, (float("nan"),), "tau_start is nan"),
+    ],
+)
+def test_illegal_schedules(cls, settings, said):
+    with pytest.raises(ValueError, match=said):
+        cls(*settings)
 
 
 def test_jang_renews_every_n_steps_only():

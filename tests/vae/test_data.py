@@ -142,7 +142,7 @@ def test_fetching_without_a_network_says_so_and_writes_nothing(tmp_path, monkeyp
     monkeypatch.setattr("sklearn.datasets.fetch_openml", client)
     with pytest.raises(UnfinishedError, match=r"could not be fetched .*no route(.|\n)*--data-dir"):
         fetching.fetch("mnist", tmp_path, lambda size: None)
-    assert not list((tmp_path / "mnist").iterdir())
+    assert not (tmp_path / "mnist").exists()
 
 
 def test_folders_are_looked_for_in_order(folder, tmp_path, monkeypatch):
@@ -194,6 +194,7 @@ def test_damaged_idx_files(tmp_path, content, said):
         ({"images": np.full((20, 4), np.nan)}, r"not in \[0, 1\]"),
         ({"images": np.array([[{}]])}, "cannot be read"),
         ({"images": GREY[:3]}, "at least one image in each split"),
+        ({"images": GREY, "test_images": GREY[:, :4]}, "one size"),
     ],
 )
 def test_unusable_npz_files(tmp_path, arrays, said):
@@ -201,5 +202,7 @@ def test_unusable_npz_files(tmp_path, arrays, said):
     with pytest.raises(InputError, match=said):
         load_splits(DataConfig(source=f"npz:{tmp_path / 'mine.npz'}"), 0)
     (tmp_path / "mine.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(InputError, match="cannot be read"):
-        load_splits(DataConfig(source=f"npz:{tmp_path / 'mine.npz'}"), 0)
+    np.save(tmp_path / "mine.npy", GREY)
+    for name in ("mine.npz", "mine.npy", "none.npz"):
+        with pytest.raises(InputError, match=r"is no npz file|cannot be read: .*No such file"):
+            load_splits(DataConfig(source=f"npz:{tmp_path / name}"), 0)

@@ -251,6 +251,19 @@ def test_straight_through_trains_on_one_hot_codes_and_says_so(make):
     assert np.isfinite(record.train_loss_discrete).all()
 
 
+def test_each_loss_is_that_of_its_own_split_and_noise(make):
+    training = make(epochs=1)
+    (record,) = training.epochs()
+    for column, split, images in (
+        ("control_loss_discrete", "control", training._control),
+        ("val_neg_elbo_nats", "validation", training._validation),
+    ):
+        once, again = (training._evaluate(images, split, None).discrete for _ in range(2))
+        assert torch.equal(once, again)  # the same noise at every epoch
+        assert getattr(record, column) == once.double().view(2, 2).tolist()
+    assert record.control_loss_discrete != record.val_neg_elbo_nats
+
+
 def test_learning_lowers_the_one_hot_loss(make):
     records = list(make(epochs=30).epochs())
     first, last = (np.mean(records[i].val_neg_elbo_nats) for i in (0, -1))
@@ -317,3 +330,4 @@ def test_real_digits_train_below_the_independent_pixel_bound(make):
                     controller=PairController(replicates=1), learning_rate=5e-3)  # fmt: skip
     *_, last = training.epochs()
     assert min(last.val_neg_elbo_nats[0]) < code_free - 1.0
+    assert max(last.active_units[0]) > 0
