@@ -44,7 +44,7 @@ class RunningTrial:
     arm: str
     number: int
     begun_at: int | None = None  # epochs done when this run took it up
-    done: float = 0.0  # epochs, the share of the one under way included
+    trained: float = 0.0  # epochs, the share of the one under way included
     value: float | None = None
     tau_a: float | None = None
     tau_b: float | None = None
@@ -65,8 +65,8 @@ class StudyProgress:
     def reported(self, arm: str, number: int, report: dict[str, Any]) -> None:
         trial = self.running.setdefault((arm, number), RunningTrial(arm, number))
         if trial.begun_at is None:
-            trial.begun_at = math.floor(report["done"])
-        trial.done, trial.value = report["done"], report["value"]
+            trial.begun_at = math.floor(report["trained"])
+        trial.trained, trial.value = report["trained"], report["value"]
         trial.tau_a, trial.tau_b = report["tau_a"], report["tau_b"]
 
     def ended(self, arm: str, number: int, result: TrialResult) -> None:
@@ -83,9 +83,9 @@ class StudyProgress:
     def eta_s(self) -> float | None:
         """Seconds left at the pace so far; None before there is one."""
         running = list(self.running.values())
-        done = self._trained + sum(t.done - (t.begun_at or 0) for t in running)
+        done = self._trained + sum(t.trained - (t.begun_at or 0) for t in running)
         left: float = sum(arm.budget - arm.ended for arm in self.arms.values()) * self.epochs
-        left -= sum(trial.done for trial in running)
+        left -= sum(trial.trained for trial in running)
         return None if done == 0 else max(0.0, self.elapsed_s * left / done)
 
     def line(self) -> str:
@@ -121,7 +121,7 @@ class StudyProgress:
             running.add_row(
                 trial.arm,
                 f"#{trial.number}",
-                f"{math.floor(trial.done)}/{self.epochs}",
+                f"{math.floor(trial.trained)}/{self.epochs}",
                 *(
                     "-" if v is None else f"{v:.3f}"
                     for v in (trial.tau_a, trial.tau_b, trial.value)

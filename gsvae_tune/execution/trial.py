@@ -195,14 +195,15 @@ def _device(gpu_fraction: float) -> torch.device:
 def progress(training: PairTraining, last: EpochRecord | None) -> dict[str, Any]:
     """Return what the live table and a scheduler want to know.
 
-    `epoch` counts finished epochs, `done` the share of the one under way too; temperatures are
-    geometric means over replicates; `value` is the better branch's, None before the first epoch.
+    `epoch` counts finished epochs, `trained` the share of the one under way too (`done` would
+    stop the trial: Tune reads it); temperatures are geometric means over replicates; `value` is
+    the better branch's, None before the first epoch.
     """
     tau_a, tau_b = np.exp(np.log(training.controller.tau).mean(axis=0)).tolist()
     value = None if last is None else float(np.mean(np.min(last.val_neg_elbo_nats, axis=1)))
     return {
         "epoch": training.epoch,
-        "done": training.done,
+        "trained": training.trained,
         "value": value,
         "tau_a": tau_a,
         "tau_b": tau_b,

@@ -89,6 +89,8 @@ def expand(path: str, where: str) -> Path:
         InputError: it cannot be a path; ``where`` is the key or flag it came from.
     """
     try:
+        if "\0" in path:
+            raise ValueError("it holds a NUL")  # noqa: TRY301 - said like the others
         expanded = Path(path).expanduser()
         expanded.exists()  # raises for what no file system takes
     except (RuntimeError, ValueError, OSError) as error:

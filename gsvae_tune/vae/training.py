@@ -150,7 +150,7 @@ class PairTraining:
         self._code_shape = (model.latents, model.categories)
 
     @property
-    def done(self) -> float:
+    def trained(self) -> float:
         """Epochs trained so far, the share of the one under way included."""
         share = 0.0 if self._under_way is None else self._under_way.step / self.steps_per_epoch
         return self.epoch + share

@@ -13,7 +13,7 @@ from gsvae_tune.study.records import TrialResult, TrialState
 
 DONE = TrialResult(TrialState.COMPLETE, 21.5, None, 10, 100, 2.0, "cpu")
 LOST = TrialResult(TrialState.FAILED, None, "diverged: branch a", 10, 100, 2.0, "cpu")
-REPORT = {"epoch": 5, "done": 5.0, "value": 22.25, "tau_a": 0.5, "tau_b": 1.25}
+REPORT = {"epoch": 5, "trained": 5.0, "value": 22.25, "tau_a": 0.5, "tau_b": 1.25}
 
 
 def half_done(monkeypatch):
@@ -24,9 +24,9 @@ def half_done(monkeypatch):
     )
     for arm in progress.arms:
         progress.started(arm, 0)
-    progress.reported("pair", 0, REPORT | {"done": 0.5})
+    progress.reported("pair", 0, REPORT | {"trained": 0.5})
     progress.ended("pair", 0, DONE)
-    progress.reported("fixed-factor", 0, REPORT | {"done": 0.5})
+    progress.reported("fixed-factor", 0, REPORT | {"trained": 0.5})
     progress.reported("fixed-factor", 0, REPORT)
     clock[0] = 130.0
     return progress
@@ -63,8 +63,8 @@ def test_a_resumed_trial_counts_only_what_this_run_trained(monkeypatch):
     progress = StudyProgress("mine", {"pair": ArmProgress(2)}, 10, 1)
     assert progress.eta_s is None
     progress.started("pair", 0)
-    progress.reported("pair", 0, REPORT | {"done": 8.5})  # went on from epoch 8
-    progress.reported("pair", 0, REPORT | {"done": 10.0})
+    progress.reported("pair", 0, REPORT | {"trained": 8.5})  # went on from epoch 8
+    progress.reported("pair", 0, REPORT | {"trained": 10.0})
     clock[0] = 4.0
     assert progress.eta_s == 20.0  # 2 epochs in 4 s, 10 left
 

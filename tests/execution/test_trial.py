@@ -40,7 +40,7 @@ def test_a_trial_reports_its_epochs_and_leaves_its_result(assigned):
     result = go()
     assert result.state is TrialState.COMPLETE
     assert [report["epoch"] for report in reports] == [1, 2, 3]
-    assert set(reports[0]) == {"epoch", "done", "value", "tau_a", "tau_b"}
+    assert set(reports[0]) == {"epoch", "trained", "value", "tau_a", "tau_b"}
     assert len(list(read_json_lines(folder.epochs))) == config.training.epochs
     assert go() == result  # a finished trial is read, not trained
     assert len(reports) == 3
@@ -157,17 +157,17 @@ def test_a_long_epoch_is_reported_and_saved_before_it_ends(assigned, monkeypatch
 
     def die_in_the_middle(report):
         reports.append(report)
-        if report["done"] == 0.375:
+        if report["trained"] == 0.375:
             raise Stop
 
     with pytest.raises(Stop):
         go(study=eager, every_epoch=False, report=die_in_the_middle)
-    assert [report["done"] for report in reports] == [0.125, 0.25, 0.375]
+    assert [report["trained"] for report in reports] == [0.125, 0.25, 0.375]
     assert reports[0]["value"] is None
     assert folder.checkpoint.is_file()
     reports.clear()
     go(study=eager, every_epoch=False)
-    assert reports[0]["done"] == 0.5
+    assert reports[0]["trained"] == 0.5
     assert len(reports) == 4 * 8 - 3
 
 

@@ -129,7 +129,7 @@ def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(make, splits, tm
         pass
 
     def between_steps():
-        calls.append(first.done)
+        calls.append(first.trained)
         if len(calls) == step:
             checkpoint.save(tmp_path / "checkpoint.pt", first.state_dict())
             raise KillError
