@@ -69,6 +69,20 @@ def test_a_trial_that_raises_fails_with_its_error(assigned, monkeypatch):
     assert "Traceback" in folder.error.read_text()
 
 
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Branch a of replicate 0 begins with weights that are not finite."""
+    build = trial._training
+
+    def training(*args):
+        made = build(*args)
+        with torch.no_grad():
+            made.model.decoder[0].weight[0] = torch.nan
+        return made
+
+    monkeypatch.setattr(trial, "_training", training)
+
+
 class Stop(BaseException):
     """A kill."""
 
@@ -110,17 +124,8 @@ def test_a_killed_trial_goes_on_to_the_same_end(assigned, smoke, tmp_path, damag
     assert records == [record | {"wall_s": 0} for record in read_json_lines(folder.epochs)]
 
 
-def test_a_diverged_trial_fails_with_the_reason(assigned, monkeypatch):
+def test_a_diverged_trial_fails_with_the_reason(assigned, poisoned):
     go, folder, *_ = assigned
-    build = trial._training
-
-    def poisoned(*args):
-        training = build(*args)
-        with torch.no_grad():
-            training.model.decoder[0].weight[0] = torch.nan
-        return training
-
-    monkeypatch.setattr(trial, "_training", poisoned)
     result = go()
     assert result.state is TrialState.FAILED
     assert result.value is None
@@ -131,18 +136,9 @@ def test_a_diverged_trial_fails_with_the_reason(assigned, monkeypatch):
     assert "NaN" not in folder.epochs.read_text()
 
 
-def test_killed_between_the_last_checkpoint_and_the_result(assigned, monkeypatch):
+def test_killed_between_the_last_checkpoint_and_the_result(assigned, poisoned):
     """Also where a replicate diverged, whose numbers are null in the records."""
     go, folder, *_ = assigned
-    build = trial._training
-
-    def poisoned(*args):
-        training = build(*args)
-        with torch.no_grad():
-            training.model.decoder[0].weight[0] = torch.nan
-        return training
-
-    monkeypatch.setattr(trial, "_training", poisoned)
     whole = go()
     folder.result.unlink()
     assert go() == whole
