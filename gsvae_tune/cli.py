@@ -137,7 +137,8 @@ def run(
     seen = summary.status(config, paths, config.storage)
     for part in summary.search_result(seen, tables["replicates"]):
         console.print(part, highlight=False)
-    further = overrides | {"search.trials": (config.search.trials * 2, "--trials")}
+    budget = max(arm.budget for arm in seen.arms.values())
+    further = overrides | {"search.trials": (2 * budget, "--trials")}
     console.print(
         f"study folder: {paths.root}\n"
         f"next: {_command(study, further)}\n"

@@ -310,3 +310,14 @@ def test_a_study_in_a_database_is_looked_for_there(cli, tmp_path):
     code, out, _ = cli(*small, "--storage", url)
     assert code == 0
     assert "finished already" in out
+    # another folder, a storage that is not there: refused, and nothing is made
+    code, _, err = cli(*small, "--storage", url, "--out", "elsewhere")
+    assert code == 2
+    assert "holds another study under the name" in err
+    assert not (tmp_path / "elsewhere/smoke/study.json").exists()
+    table = folder / "tables/trials.parquet"
+    before = table.read_bytes()
+    code, _, err = cli("export", folder, "--storage", f"sqlite:///{tmp_path / 'typo.db'}")
+    assert code == 2
+    assert not (tmp_path / "typo.db").exists()
+    assert table.read_bytes() == before

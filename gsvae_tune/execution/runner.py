@@ -31,12 +31,18 @@ from gsvae_tune.execution.progress import ArmProgress, StudyProgress, View, make
 from gsvae_tune.execution.resources import TrialResources, plan
 from gsvae_tune.execution.searcher import LedgerSearcher
 from gsvae_tune.execution.trial import run_trial
-from gsvae_tune.search.ledger import Ledger, mend_journal, open_storage, read_trials
+from gsvae_tune.search.ledger import (
+    Ledger,
+    mend_journal,
+    open_storage,
+    read_trials,
+    refuse_foreign,
+)
 from gsvae_tune.study.config import ResourcesConfig, StudyConfig
 from gsvae_tune.study.errors import InputError, UnfinishedError
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState
-from gsvae_tune.study.studyfile import driver_lock, open_study
+from gsvae_tune.study.studyfile import check_study, driver_lock, write_study
 from gsvae_tune.vae.data import Splits, load_splits
 
 _RETRIES = 2  # of a trial whose process died; each goes on from its own checkpoint
@@ -69,13 +75,15 @@ def run_study(config: StudyConfig, console: Console) -> Run:
             legal=f"at most {len(splits.train)}",
         )
     with driver_lock(paths):
-        owner = open_study(paths, config, splits)
+        owner = check_study(paths, config, splits)
         if config.storage is None:
             mend_journal(paths)
         storage = open_storage(config.storage, paths)
+        refuse_foreign(config, paths, storage, owner)
+        write_study(paths, config, splits, owner)  # from here on the folder is this study's
         ledger = Ledger(config, paths, storage, owner)
         arms = {name: ArmProgress(config.search.trials) for name in config.arms}
-        before = list(read_trials(config, paths, storage))
+        before = list(read_trials(config, paths, storage, owner))
         for row in before:
             if row.state is not TrialState.RUNNING:
                 arms[row.arm].add(row.number, row.state, row.value)
@@ -232,21 +240,41 @@ def _ray(wanted: ResourcesConfig) -> Iterator[tuple[float, float]]:
     """Start Ray here or join the cluster that RAY_ADDRESS names; give its CPUs and GPUs."""
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     owned = not ray.is_initialized()
-    if owned and environment.on_cluster():
-        ray.init(**quiet)
-    elif owned:
-        ray.init(
-            num_cpus=wanted.cpus,
-            num_gpus=wanted.gpus,
-            include_dashboard=False,
-            **quiet,
-        )
+    if owned:
+        with _uninterrupted():
+            if environment.on_cluster():
+                ray.init(**quiet)
+            else:
+                ray.init(
+                    num_cpus=wanted.cpus,
+                    num_gpus=wanted.gpus,
+                    include_dashboard=False,
+                    **quiet,
+                )
     try:
         found = ray.cluster_resources()
         yield found.get("CPU", 0.0), found.get("GPU", 0.0)
     finally:
         if owned:
-            ray.shutdown()
+            with _uninterrupted():
+                ray.shutdown()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait: Ray's native code has crashed when interrupted as it starts or ends."""
+    came: list[int] = []
+    try:
+        previous = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if came:
+            raise KeyboardInterrupt
 
 
 @contextmanager

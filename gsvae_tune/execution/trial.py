@@ -64,6 +64,7 @@ def run_trial(
 
     Raises:
         RuntimeError: config.json is not what the search suggested.
+        OSError: the folder cannot be written.
     """
     config = read_json(paths.config)
     seen = {key: config[key] for key in ("arm", "number", "params")}
@@ -76,6 +77,8 @@ def run_trial(
     device = _device(gpu_fraction)
     try:
         result = _train(config, study, splits, paths, device, every_epoch, report)
+    except OSError:
+        raise  # the disk's fault and not the configuration's: Tune tries again
     except Exception as error:  # noqa: BLE001 - becomes the trial's recorded end
         paths.error.write_text(traceback.format_exc(), encoding="utf-8")
         message = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -178,7 +181,7 @@ def _load(training: PairTraining, paths: TrialPaths, records: list[dict[str, Any
         state = checkpoint.load(paths.checkpoint)
         if state is not None:
             training.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     if [r["epoch"] for r in records][: training.epoch] != [*range(1, training.epoch + 1)]:
         return f"{paths.epochs} lacks epochs that {paths.checkpoint} has"

@@ -16,7 +16,7 @@ from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState
-from gsvae_tune.study.studyfile import is_running, require_storage
+from gsvae_tune.study.studyfile import is_running, read_study, require_storage
 
 LOSS = "neg. ELBO (nats)"
 
@@ -64,7 +64,7 @@ def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> Study
         own = [row for row in rows if row.arm == arm]
         count = {state: sum(row.state is state for row in own) for state in TrialState}
         arms[arm] = ArmStatus(
-            budget=config.search.trials,
+            budget=max(config.search.trials, len(own)),
             complete=count[TrialState.COMPLETE],
             pruned=count[TrialState.PRUNED],
             failed=count[TrialState.FAILED],
@@ -78,7 +78,8 @@ def _rows(config: StudyConfig, paths: StudyPaths, storage: str | None) -> list[T
     require_storage(paths, storage)
     if storage is None and not paths.trials.exists() and not paths.journal.exists():
         return []  # begun a moment ago
-    return list(read_trials(config, paths, open_storage(storage, paths, must_exist=True)))
+    opened = open_storage(storage, paths, must_exist=True)
+    return list(read_trials(config, paths, opened, read_study(paths)["id"]))
 
 
 def _best(rows: list[TrialRow]) -> BestTrial | None:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from gsvae_tune.search.ledger import TrialRow
 from gsvae_tune.study.paths import StudyPaths
-from gsvae_tune.study.records import TrialResult, atomic_file, read_json_lines
+from gsvae_tune.study.records import TrialResult, TrialState, atomic_file, read_json_lines
 
 SEARCH = "search"
 
@@ -66,7 +66,7 @@ def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFra
                 "steps": result.steps if result else None,
                 "wall_s": result.wall_s if result else None,
                 "device": result.device if result else None,
-                "error": trial.error,
+                "error": trial.error or _unreadable(trial, result),
             }
             | {f"param_{name}": value for name, value in trial.params.items()}
         )
@@ -79,6 +79,13 @@ def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFra
         "replicates": _frame(rows["replicates"], REPLICATES),
         "epochs": _frame(rows["epochs"], EPOCHS),
     }
+
+
+def _unreadable(trial: TrialRow, result: TrialResult | None) -> str | None:
+    """Say where a trial that ended has no rows in the table of replicates."""
+    if result is not None or trial.state is TrialState.RUNNING:
+        return None
+    return "its result.json is missing or damaged: its replicates are not in the tables"
 
 
 def _epoch_rows(key: dict[str, Any], record: dict[str, Any]) -> list[dict[str, Any]]:

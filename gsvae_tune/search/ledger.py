@@ -83,8 +83,18 @@ def open_storage(url: str | None, paths: StudyPaths, *, must_exist: bool = False
                 next_step="bring it back; the trials' folders beside it are kept",
             )
         lock = JournalFileOpenLock(str(paths.journal))
-        return JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
+        try:
+            return JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"is damaged: {error}",
+                where=str(paths.journal),
+                legal="one JSON record a line, as Optuna wrote them",
+                next_step="bring back a whole copy; the trials' folders beside it are kept",
+            ) from error
     try:
+        if must_exist and url.startswith("sqlite:///") and not Path(url[10:]).is_file():
+            raise FileNotFoundError(url[10:])  # noqa: TRY301 - SQLite would make an empty one
         return RDBStorage(url)
     except Exception as error:  # SQLAlchemy, the driver and Optuna raise kinds of their own
         raise InputError(
@@ -110,18 +120,59 @@ def optuna_name(study: str, arm: str) -> str:
     return f"{study}/{arm}"
 
 
-def read_trials(config: StudyConfig, paths: StudyPaths, storage: BaseStorage) -> Iterator[TrialRow]:
+def read_trials(
+    config: StudyConfig, paths: StudyPaths, storage: BaseStorage, owner: str
+) -> Iterator[TrialRow]:
     """Yield every trial of every arm, changing nothing.
 
     A trial whose result file is there counts as ended though Optuna may not have been told yet.
+
+    Raises:
+        InputError: as `refuse_foreign`.
+    """
+    for arm, study in refuse_foreign(config, paths, storage, owner).items():
+        for trial in study.get_trials(deepcopy=False):
+            yield _row(arm, trial, paths)
+
+
+def refuse_foreign(
+    config: StudyConfig, paths: StudyPaths, storage: BaseStorage, owner: str
+) -> dict[str, optuna.Study]:
+    """Check, writing nothing, that storage and folder belong together; return the arms' studies.
+
+    Raises:
+        InputError: the storage holds another study under this name, or lacks trials that have
+            folders (whose results would then be read as those of other settings).
     """
     known = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
+    studies = {}
     for arm in config.arms:
-        name = optuna_name(config.name, arm)
-        if name not in known:
-            continue
-        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
-            yield _row(arm, trial, paths)
+        name, count = optuna_name(config.name, arm), 0
+        if name in known:
+            studies[arm] = optuna.load_study(study_name=name, storage=storage)
+            _require_mark(studies[arm], config, owner)
+            count = len(studies[arm].get_trials(deepcopy=False))
+        folder = paths.trials / arm
+        numbers = [int(p.name) for p in folder.glob("*") if p.name.isdecimal()]
+        if numbers and max(numbers) >= count:
+            raise InputError(
+                f"holds trial {max(numbers)}, but the storage has only {count} trials of this arm",
+                where=str(folder),
+                legal="the storage (or optuna.journal) that these trials were recorded in",
+                next_step="bring it back, or use --name NAME for a new study; nothing was changed",
+            )
+    return studies
+
+
+def _require_mark(study: optuna.Study, config: StudyConfig, owner: str) -> None:
+    mark = {"digest": config.digest(), "owner": owner}
+    if any(study.user_attrs.get(key, value) != value for key, value in mark.items()):
+        raise InputError(
+            f"the storage holds another study under the name {study.study_name}",
+            where="storage",
+            legal="a name that is free there, or a storage of its own",
+            next_step="--name NAME",
+        )
 
 
 def _row(arm: str, trial: FrozenTrial, paths: StudyPaths) -> TrialRow:
@@ -147,12 +198,13 @@ class Ledger:
         storage: as `open_storage` gives it. This process must be its only writer.
 
     Raises:
-        InputError: the storage holds another study under the same name.
+        InputError: as `refuse_foreign`.
     """
 
     def __init__(
         self, config: StudyConfig, paths: StudyPaths, storage: BaseStorage, owner: str
     ) -> None:
+        refuse_foreign(config, paths, storage, owner)
         self._arms = [_ArmLedger(name, config, paths, storage, owner) for name in config.arms]
         self._by_name = {arm.name: arm for arm in self._arms}
 
@@ -205,7 +257,6 @@ class _ArmLedger:
         )
         self._claim(config, owner)
         trials = self._study.get_trials(deepcopy=False)
-        self._refuse_strangers(len(trials))
         self.asked = len(trials)
         self._random = sum(t.user_attrs.get("stratum") == RANDOM_STRATUM for t in trials)
         self._unfinished: set[int] = set()
@@ -222,29 +273,10 @@ class _ArmLedger:
         self._tell_if_all_asked()
 
     def _claim(self, config: StudyConfig, owner: str) -> None:
-        mark = {"digest": config.digest(), "owner": owner}
-        if "owner" not in self._study.user_attrs:
-            self._study.set_user_attr("digest", mark["digest"])
-            self._study.set_user_attr("owner", mark["owner"])
-        if any(self._study.user_attrs.get(key) != value for key, value in mark.items()):
-            raise InputError(
-                f"the storage holds another study under the name {self._study.study_name}",
-                where="storage",
-                legal="a name that is free there, or a storage of its own",
-                next_step="--name NAME",
-            )
-
-    def _refuse_strangers(self, known: int) -> None:
-        """Refuse folders of trials that the storage does not know: they are of another record."""
-        folder = self._paths.trials / self.name
-        numbers = [int(p.name) for p in folder.glob("*") if p.name.isdecimal()]
-        if numbers and max(numbers) >= known:
-            raise InputError(
-                f"holds trial {max(numbers)}, but the storage has only {known} trials of this arm",
-                where=str(folder),
-                legal="the storage (or optuna.journal) that these trials were recorded in",
-                next_step="bring it back, or use --name NAME for a new study; nothing was changed",
-            )
+        for key, value in (("digest", config.digest()), ("owner", owner)):
+            if key not in self._study.user_attrs:
+                self._study.set_user_attr(key, value)
+        _require_mark(self._study, config, owner)  # read back: another driver may have come first
 
     @property
     def remaining(self) -> int:

@@ -217,7 +217,7 @@ class ArmSpace:
                 self._check_reachable(f"{key}.when.{named}", named, value)
 
     def _check_reachable(self, shown: str, named: str, value: Scalar) -> None:
-        """A condition on a value that its setting never takes would silently search nothing."""
+        """Refuse a condition on no listed choice (a fixed setting may switch others off)."""
         parameter = self._parameters.get(named)
         if isinstance(parameter, Choice) and value not in parameter.choices:
             self._fail(shown, f"{named} is never {value!r}", ", ".join(map(str, parameter.choices)))
@@ -246,7 +246,7 @@ class ArmSpace:
         for value in (self._hull(parameter.low)[0], self._hull(parameter.high)[1]):
             self._check_value(key, int(value) if whole and value == int(value) else value)
         low, high = (self._hull(end) for end in (parameter.low, parameter.high))
-        # Ends that touch are never drawn together if one of them is drawn from a range itself.
+        # A drawn end may touch the other: the range is then one value, which is legal.
         drawn = any(
             isinstance(self._parameters.get(str(end)), Range)
             for end in (parameter.low, parameter.high)
@@ -272,12 +272,15 @@ class ArmSpace:
 
     def _require_order(self, lower: str, upper: str, *, strict: bool) -> None:
         """Prove lower <= upper for every configuration, or say which values break it."""
-        if {lower, *self._chain(lower, "high")} & {upper, *self._chain(upper, "low")}:
-            return  # one is an end of the other, or a third setting lies between them
+        links = {lower, *self._chain(lower, "high")} & {upper, *self._chain(upper, "low")}
+        # Through a link that is drawn itself, both sides are drawn anew around it and never meet
+        # at it; at ends that are fixed they can meet (the GP sampler draws ends exactly).
+        if links and (
+            not strict or any(isinstance(self._parameters.get(link), Range) for link in links)
+        ):
+            return
         low, high = self._hull(lower), self._hull(upper)
-        # Where one of them is drawn from a range, ends that touch are never drawn together.
-        drawn = any(isinstance(self._parameters.get(key), Range) for key in (lower, upper))
-        if low[1] < high[0] or (low[1] == high[0] and (drawn or not strict)):
+        if low[1] < high[0] or (low[1] == high[0] and not strict):
             return
         key, other = (lower, upper) if lower in self._parameters else (upper, lower)
         self._fail(

@@ -54,7 +54,7 @@ class Choice(Frozen):
 
     @model_validator(mode="after")
     def _distinct(self) -> Choice:
-        if len({json.dumps(choice) for choice in self.choices}) < len(self.choices):
+        if len(set(self.choices)) < len(self.choices):  # to Optuna 1, 1.0 and true are equal
             raise ValueError(f"choices {self.choices} repeat a value; legal: distinct values")
         return self
 

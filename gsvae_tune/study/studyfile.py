@@ -38,21 +38,24 @@ class DataFacts(Protocol):
     def counts(self) -> dict[str, int]: ...
 
 
-def open_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> str:
-    """Make the study's folder, or check that the one there is this study's; write study.json.
+def check_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> str:
+    """Check, writing nothing, that a folder there is this study's; return the study's own id.
 
-    Returns:
-        The study's own id, drawn when it is made.
+    The id is drawn when there is no study yet.
 
     Raises:
-        InputError: the folder cannot be written, or holds another study or other data.
+        InputError: the folder holds another study, other data, or its trials are elsewhere.
     """
+    if not paths.exists():
+        return secrets.token_hex(8)
+    recorded = read_study(paths)
+    _refuse_another(paths, recorded, config, data)
+    return str(recorded["id"])
+
+
+def write_study(paths: StudyPaths, config: StudyConfig, data: DataFacts, own_id: str) -> None:
+    """Write study.json, keeping when the study began."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    created, own_id = now, secrets.token_hex(8)
-    if paths.exists():
-        recorded = read_study(paths)
-        _refuse_another(paths, recorded, config, data)
-        created, own_id = recorded["created"], recorded["id"]
     stored = config.model_dump(mode="json")
     stored["storage"] = None if config.storage is None else ELSEWHERE
     value = {
@@ -63,14 +66,13 @@ def open_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> str:
         "seed": config.seed,
         "config": stored,
         "data": {"checksum": data.checksum, "images": data.counts},
-        "created": created,
+        "created": read_study(paths)["created"] if paths.exists() else now,
         "updated": now,
         "versions": versions(),
         "hardware": hardware(),
         "git_commit": git_commit(),
     }
     write_json(paths.study, value)
-    return own_id
 
 
 def read_study(paths: StudyPaths) -> dict[str, Any]:

@@ -397,11 +397,11 @@ class PairController(Controller):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if set(state["memory"]) != set(self._memory):
+        remembered = sorted(state["memory"]) if "memory" in state else None
+        if remembered != sorted(self._memory):
             raise ValueError(
-                "controller state was written by another coupling: "
-                f"it remembers {json.dumps(sorted(state['memory']))}, "
-                f"this coupling {json.dumps(sorted(self._memory))}"
+                "controller state was written by another controller or coupling: it remembers "
+                f"{json.dumps(remembered)}, this coupling {json.dumps(sorted(self._memory))}"
             )
         super().load_state_dict(state)
         smoothed = state["smoothed"]

@@ -159,7 +159,8 @@ class PairTraining:
         """Train to the end, yielding after each epoch; stops early when every replicate ended.
 
         Args:
-            between_steps: called after each optimizer step; `state_dict` may be taken there.
+            between_steps: called after each optimizer step and each batch of an evaluation;
+                `state_dict` may be taken there.
         """
         while self.epoch < self._settings.epochs and None in self.controller.ended:
             yield self._train_epoch(between_steps)
@@ -169,10 +170,10 @@ class PairTraining:
         tau = self.controller.tau
         members_tau = self._tau_of_members(tau)
         train_loss = self._train_steps(members_tau, between_steps)
+        control = self._evaluate(self._control, "control", members_tau, between_steps)
+        validation = self._evaluate(self._validation, "validation", None, between_steps)
         self.epoch += 1
         self._under_way = None
-        control = self._evaluate(self._control, "control", members_tau)
-        validation = self._evaluate(self._validation, "validation", None)
         assert control.relaxed is not None  # noqa: S101 - it was given temperatures
         told = {
             "control": control.discrete,
@@ -254,7 +255,13 @@ class PairTraining:
         return now.loss / self.steps_per_epoch
 
     @torch.no_grad()
-    def _evaluate(self, images: Tensor, split: str, tau: Tensor | None) -> Evaluation:
+    def _evaluate(
+        self,
+        images: Tensor,
+        split: str,
+        tau: Tensor | None,
+        between_steps: Callable[[], None] = lambda: None,
+    ) -> Evaluation:
         """Evaluate every member on a split, with the same noise at every epoch.
 
         The noise depends on the replicate's seed and the split, so that differences between
@@ -284,6 +291,7 @@ class PairTraining:
                 if tau is not None and sample == 0:
                     codes = soft(logits, shared, tau)
                     relaxed += bernoulli_nll(self.model.decode(codes), pixels).sum(1)
+                between_steps()
         count = len(images)
         return Evaluation(
             discrete=(discrete + kl) / count,

@@ -40,13 +40,16 @@ def run(shared_ray):
     from gsvae_tune.execution.runner import run_study
     from gsvae_tune.report import tables
     from gsvae_tune.search.ledger import open_storage, read_trials
+    from gsvae_tune.study.studyfile import read_study
 
     def call(config):
         with open(os.devnull, "w") as nowhere:
             done = run_study(config, Console(file=nowhere))
         paths = StudyPaths.of(config.out, config.name)
         assert done.paths == paths
-        rows = list(read_trials(config, paths, open_storage(config.storage, paths)))
+        rows = list(
+            read_trials(config, paths, open_storage(config.storage, paths), read_study(paths)["id"])
+        )
         return done, tables.build(rows, paths)
 
     return call

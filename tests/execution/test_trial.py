@@ -164,7 +164,7 @@ def test_a_long_epoch_is_reported_and_saved_before_it_ends(assigned, monkeypatch
     reports.clear()
     go(study=eager, every_epoch=False)
     assert reports[0]["trained"] == 0.5
-    assert len(reports) == 4 * 8 - 3
+    assert len(reports) == 4 * (8 + 2) - 3  # steps and evaluation batches
 
 
 def test_out_of_memory_says_what_would_help(assigned, monkeypatch):

@@ -90,7 +90,7 @@ class Simulation:
     def trials(self):
         from gsvae_tune.search.ledger import read_trials
 
-        return list(read_trials(self.config, self.paths, open_storage(None, self.paths)))
+        return list(read_trials(self.config, self.paths, open_storage(None, self.paths), "me"))
 
     def told(self):
         return {

@@ -166,11 +166,22 @@ def test_folders_that_the_storage_does_not_know_are_refused(study, simulate):
     with pytest.raises(InputError, match=r"holds trial 2, but the storage has only 0 trials"):
         run.run()
     run.paths.journal.unlink()
+    assert not run.paths.journal.exists() or b"create" not in run.paths.journal.read_bytes()
+    run.paths.journal.unlink(missing_ok=True)
     with pytest.raises(InputError, match="is missing: it is the record"):
         open_storage(None, run.paths, must_exist=True)
     assert not run.paths.journal.exists()
     run.paths.journal.write_bytes(kept)
     assert run.run()
+
+
+def test_a_journal_damaged_in_its_middle_is_one_message(study, simulate):
+    run = simulate(study(trials=3))
+    run.run()
+    lines = run.paths.journal.read_bytes().splitlines(keepends=True)
+    run.paths.journal.write_bytes(b"".join([*lines[:5], lines[5][:9] + b"\n", *lines[6:]]))
+    with pytest.raises(InputError, match="is damaged"):
+        open_storage(None, run.paths)
 
 
 def test_a_journal_cut_anywhere_in_its_last_line_goes_on(study, simulate):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gsvae_tune.search import studies
 from gsvae_tune.search.arms import ARMS, PairArm
+from gsvae_tune.search.samplers import make_sampler
 from gsvae_tune.search.space import ArmSpace
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.loading import parse
@@ -149,6 +150,10 @@ def test_shipped_studies_are_legal():
           "tau_start": {"low": 2.0, "high": 3.0, "when": {"rule_a": "cool"}}},
          "does not stay below tau_start in [1.0, 3.0]"),
         ({"period": {"low": 1, "high": 1e23}}, "period"),
+        ({"tau_min": {"low": 0.1, "high": 1.0}, "tau_start": 1.0, "tau_max": {"low": 1.0, "high": 5.0}},
+         "does not stay below tau_max"),
+        ({"tau_start": 1.0, "tau_min": {"low": 0.1, "high": "tau_start"},
+          "tau_max": {"low": "tau_start", "high": 5.0}}, "does not stay below tau_max"),
         ({"rule_a": ["cool", "hold"], "factor_a": {"low": 0.5, "high": 0.9, "when": {"rule_a": "warm"}}},
          "rule_a is never 'warm'"),
     ],
@@ -184,6 +189,22 @@ def test_whatever_space_is_accepted_draws_only_legal_configurations(data):
     for _ in range(8):
         drawn = arm.settings(arm.suggest(study.ask()))
         drawn.controller(replicates=1, steps_per_epoch=1, epochs=1)  # raises where illegal
+
+
+def test_the_gp_sampler_which_draws_ends_exactly_stays_legal():
+    arm = space(
+        {
+            "tau_start": {"low": 0.1, "high": 4.0, "log": True},
+            "tau_min": {"low": 0.05, "high": "tau_start", "log": True},
+            "tau_max": {"low": "tau_start", "high": 5.0, "log": True},
+        }
+    )
+    study = optuna.create_study()
+    for number in range(14):
+        study.sampler = make_sampler("gp", 0, number)
+        params = arm.suggest(trial := study.ask())
+        arm.settings(params).controller(replicates=1, steps_per_epoch=1, epochs=1)
+        study.tell(trial, -params["tau_start"] + params["tau_max"] - params["tau_min"])
 
 
 def test_a_single_choice_has_its_condition():

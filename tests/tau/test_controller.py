@@ -330,8 +330,10 @@ def test_wrong_shapes_and_foreign_states_are_refused():
         controller.update([[1, 2], [3, 4]], kl=[1])
     with pytest.raises(ValueError, match="holds 1 replicates"):
         controller.load_state_dict(PairController().state_dict())
-    with pytest.raises(ValueError, match="another coupling"):
+    with pytest.raises(ValueError, match="another controller or coupling"):
         controller.load_state_dict(PairController(coupling="swap-rules", replicates=2).state_dict())
+    with pytest.raises(ValueError, match="another controller or coupling"):
+        controller.load_state_dict(OpenLoopController(Constant(1.0), Constant(1.0), 2).state_dict())
     with pytest.raises(ValueError, match="version 99"):
         controller.load_state_dict(controller.state_dict() | {"version": 99})
     with pytest.raises(ValueError, match=r"tau_start is 0\.0; legal: a finite number > 0"):
