@@ -143,6 +143,7 @@ def test_run_ends_with_tables_and_says_it_is_no_evidence(study):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "pair 2/2" in done.stdout
+    assert "Trial train" not in done.stdout  # nothing of Tune's own
     for part in (
         "search result of study mine",
         "fixed-factor",
@@ -299,6 +300,7 @@ def test_a_study_in_a_database_is_looked_for_there(cli, tmp_path):
     done = subprocess.run([*COMMAND, *small, "--storage", url], capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "studies/smoke"
+    assert "Trial train" not in done.stdout
     assert not (folder / "optuna.journal").exists()
     assert url not in (folder / "study.json").read_text()
     for args in (small, ["status", folder], ["export", folder]):

@@ -23,6 +23,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from rich.console import Console
 
@@ -202,10 +203,15 @@ def _search(
     return callback.ended
 
 
-class _Shown(tune.Callback):
-    """Tells the progress what Tune sees."""
+class _Shown(TrialProgressCallback):
+    """Tells the progress what Tune sees.
+
+    It takes the place of Tune's own callback of this kind, which prints a line for each trial
+    however quiet it is asked to be.
+    """
 
     def __init__(self, paths: StudyPaths, progress: StudyProgress, view: View) -> None:
+        super().__init__()
         self._paths, self._progress, self._view = paths, progress, view
         self.ended = 0
 
