@@ -16,10 +16,10 @@ from gsvae_tune.tau.controller import (
     EndState,
     Event,
     OpenLoopController,
-    PairController,
     TraceRow,
 )
 from gsvae_tune.tau.couplings import COUPLINGS, Coupling
+from gsvae_tune.tau.pair import PairController
 from gsvae_tune.tau.rules import RULES, Rule
 from gsvae_tune.tau.schedules import SCHEDULES, Schedule
 

@@ -21,7 +21,7 @@ from gsvae_tune.study.config import Estimator, ModelConfig, Signal, TrainingConf
 from gsvae_tune.study.records import ReplicateResult
 from gsvae_tune.study.seeds import derive
 from gsvae_tune.tau import Controller
-from gsvae_tune.tau.controller import COLLAPSED_KL_NATS
+from gsvae_tune.tau.pair import COLLAPSED_KL_NATS
 from gsvae_tune.vae.bounds import (
     active_units,
     bernoulli_nll,

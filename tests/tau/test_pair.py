@@ -1,4 +1,4 @@
-"""The controller's invariants, for every coupling and every pair of rules."""
+"""The invariants of the pair's controller, for every coupling and every pair of rules."""
 
 import json
 
