@@ -6,7 +6,6 @@ storage and in the trials' folders, so running a study again is resuming it.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import shutil
@@ -155,9 +154,10 @@ def _search(
     callback = _Shown(paths, progress, view)
     # Tune starts one process after another unless told that more may be waiting to start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
-    # Named after the study, so that the next run clears what a killed one left.
+    # Named after the study, so that the next run clears what a killed one left. (No user name: a
+    # container's user may have none.)
     place = hashlib.sha256(str(paths.root).encode()).hexdigest()[:16]
-    scratch = Path(tempfile.gettempdir()) / f"gsvae-tune-{getpass.getuser()}-{place}"
+    scratch = Path(tempfile.gettempdir()) / f"gsvae-tune-{place}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     tuner = tune.Tuner(

@@ -49,20 +49,17 @@ class ArmSpace:
         self._defaults = {key: field.default for key, field in self.arm.model_fields.items()}
         self._parameters: dict[str, Parameter] = dict(config.space)
         self._where = where
-        for key, parameter in self._parameters.items():
-            self._check(key, parameter)
-        for lower, upper, strict in self.arm.ordered:
-            self._require_order(lower, upper, strict=strict)
-
-    @property
-    def searched(self) -> list[str]:
-        """Settings that Optuna suggests, in order."""
-        return [
+        # Settings that Optuna suggests, in order.
+        self.searched = [
             key
             for key, parameter in self._parameters.items()
             if isinstance(parameter, Range)
             or (isinstance(parameter, Choice) and len(parameter.choices) > 1)
         ]
+        for key, parameter in self._parameters.items():
+            self._check(key, parameter)
+        for lower, upper, strict in self.arm.ordered:
+            self._require_order(lower, upper, strict=strict)
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Scalar]:
         """Ask Optuna for one configuration; return the suggested settings."""

@@ -188,7 +188,9 @@ def test_whatever_space_is_accepted_draws_only_legal_configurations(data):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(8):
         drawn = arm.settings(arm.suggest(study.ask()))
-        drawn.controller(replicates=1, steps_per_epoch=1, epochs=1)  # raises where illegal
+        assert drawn.tau_min <= drawn.tau_start <= drawn.tau_max
+        controller = drawn.controller(replicates=1, steps_per_epoch=1, epochs=1)
+        assert controller.tau.tolist() == [[drawn.tau_start] * 2]
 
 
 def test_the_gp_sampler_which_draws_ends_exactly_stays_legal():
@@ -203,7 +205,8 @@ def test_the_gp_sampler_which_draws_ends_exactly_stays_legal():
     for number in range(14):
         study.sampler = make_sampler("gp", 0, number)
         params = arm.suggest(trial := study.ask())
-        arm.settings(params).controller(replicates=1, steps_per_epoch=1, epochs=1)
+        assert arm.settings(params).controller(1, 1, 1).tau[0, 0] == params["tau_start"]
+        assert params["tau_min"] < params["tau_max"]
         study.tell(trial, -params["tau_start"] + params["tau_max"] - params["tau_min"])
 
 
