@@ -1,9 +1,9 @@
 """The ledger: Optuna's storage is the only record of which trials exist and how they ended.
 
-Suggestions do not depend on timing. Trial n of an arm is suggested from the results of exactly the
-trials numbered up to n - lookahead: results of later ones, should they be in, are withheld from
-Optuna until their turn. So the same seed gives the same trials on one slot or eight, and across an
-interruption; a trial whose result file is there but untold is told when its turn comes.
+Suggestions do not depend on timing: the sampler is shown results in turn (`search.view`), so the
+same seed gives the same trials on one slot or eight, and across an interruption. A trial is
+recorded whole, with its settings, in one step; one whose result file is there but untold (the
+driver was killed in between) is told when the ledger is opened.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from optuna.trial import TrialState as OptunaState
 
 from gsvae_tune.search.samplers import make_sampler
 from gsvae_tune.search.space import ArmSpace
+from gsvae_tune.search.view import SamplerView, as_running
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.parameters import Scalar
@@ -154,9 +155,11 @@ def refuse_foreign(
             count = len(studies[arm].get_trials(deepcopy=False))
         folder = paths.trials / arm
         numbers = [int(p.name) for p in folder.glob("*") if p.name.isdecimal()]
-        if numbers and max(numbers) >= count:
+        # Settings alone are no loss: the trial is suggested again.
+        begun = [n for n in numbers if n >= count and paths.trial(arm, n).begun]
+        if begun:
             raise InputError(
-                f"holds trial {max(numbers)}, but the storage has only {count} trials of this arm",
+                f"holds trial {max(begun)}, but the storage has only {count} trials of this arm",
                 where=str(folder),
                 legal="the storage (or optuna.journal) that these trials were recorded in",
                 next_step="bring it back, or use --name NAME for a new study; nothing was changed",
@@ -255,22 +258,22 @@ class _ArmLedger:
             direction="minimize",
             load_if_exists=True,
         )
+        self._study_id = storage.get_study_id_from_name(self._study.study_name)
         self._claim(config, owner)
-        trials = self._study.get_trials(deepcopy=False)
-        self.asked = len(trials)
-        self._random = sum(t.user_attrs.get("stratum") == RANDOM_STRATUM for t in trials)
         self._unfinished: set[int] = set()
-        self._untold: dict[int, TrialResult] = {}
         self.interrupted: deque[FrozenTrial] = deque()
-        for trial in trials:
+        for trial in self._study.get_trials(deepcopy=False):
             if not trial.state.is_finished():
                 result = TrialResult.read(paths.trial(name, trial.number).result)
                 if result is None:
                     self._unfinished.add(trial.number)
                     self.interrupted.append(trial)
                 else:
-                    self._untold[trial.number] = result
-        self._tell_if_all_asked()
+                    self._tell(trial.number, result)
+        trials = self._study.get_trials(deepcopy=False)
+        self.asked = len(trials)
+        self._random = sum(t.user_attrs.get("stratum") == RANDOM_STRATUM for t in trials)
+        self._view = SamplerView(config.search.lookahead, trials)
 
     def _claim(self, config: StudyConfig, owner: str) -> None:
         for key, value in (("digest", config.digest()), ("owner", owner)):
@@ -283,84 +286,71 @@ class _ArmLedger:
         return len(self.interrupted) + max(0, self._search.trials - self.asked)
 
     def next(self) -> Assignment | None:
-        if self.interrupted:
-            return self._resume(self.interrupted.popleft())
+        if self.interrupted:  # handed out again under its own number
+            trial = self.interrupted.popleft()
+            if not self._paths.trial(self.name, trial.number).config.is_file():
+                self._write_config(trial)
+            return self._assignment(trial)
         if self.asked >= self._search.trials:
             return None
         horizon = self.asked - self._search.lookahead
         if any(number <= horizon for number in self._unfinished):
             return None
-        self._tell(up_to=horizon)
         return self._ask()
 
-    def _next_stratum(self) -> str:
-        wanted = math.ceil(self._search.random_fraction * self._search.trials)
-        planned = self._plan is not None
-        return self._search.sampler if planned or self._random >= wanted else RANDOM_STRATUM
-
     def _ask(self) -> Assignment:
-        stratum = self._next_stratum()
-        self._study.sampler = make_sampler(stratum, self._seed, self.asked, self._plan)
-        trial = self._study.ask()
+        wanted = math.ceil(self._search.random_fraction * self._search.trials)
+        stratum: str = self._search.sampler
+        if self._plan is None and self._random < wanted:
+            stratum = RANDOM_STRATUM
+        suggested = self._view.suggest(
+            make_sampler(stratum, self._seed, self.asked, self._plan),
+            self._space.suggest,
+            lambda: self._study.get_trials(deepcopy=False),
+        )
+        trial = as_running(suggested)
+        trial.number = self.asked
         trial.set_user_attr("stratum", stratum)
+        self._study.add_trial(trial)
         self.asked += 1
         self._random += stratum == RANDOM_STRATUM
         self._unfinished.add(trial.number)
-        return self._assign(trial.number, self._space.suggest(trial), stratum)
+        self._write_config(trial)
+        return self._assignment(trial)
 
-    def _resume(self, frozen: FrozenTrial) -> Assignment:
-        """Hand an interrupted trial out again under its own number."""
-        stratum = frozen.user_attrs.get("stratum")
-        if stratum is None:  # killed inside ask(): it is the newest trial, and counts anew
-            stratum = self._next_stratum()
-            self._random += stratum == RANDOM_STRATUM
-        if self._paths.trial(self.name, frozen.number).config.is_file():
-            return Assignment(self.name, frozen.number, dict(frozen.params), stratum)
-        # Killed between ask() and the folder: settings suggested already are read back.
-        self._study.sampler = make_sampler(stratum, self._seed, frozen.number, self._plan)
-        trial = optuna.Trial(self._study, self._trial_id(frozen.number))
-        trial.set_user_attr("stratum", stratum)
-        return self._assign(frozen.number, self._space.suggest(trial), stratum)
+    def _assignment(self, trial: FrozenTrial) -> Assignment:
+        stratum = trial.user_attrs["stratum"]
+        return Assignment(self.name, trial.number, dict(trial.params), stratum)
 
-    def _assign(self, number: int, params: dict[str, Scalar], stratum: str) -> Assignment:
-        folder = self._paths.trial(self.name, number)
+    def _write_config(self, trial: FrozenTrial) -> None:
+        folder = self._paths.trial(self.name, trial.number)
         folder.root.mkdir(parents=True, exist_ok=True)
         config = {
             "arm": self.name,
-            "number": number,
-            "stratum": stratum,
-            "params": params,
-            "settings": self._space.settings(params).model_dump(mode="json"),
+            "number": trial.number,
+            "stratum": trial.user_attrs["stratum"],
+            "params": trial.params,
+            "settings": self._space.settings(trial.params).model_dump(mode="json"),
         }
         write_json(folder.config, config)
-        return Assignment(self.name, number, params, stratum)
 
     def finish(self, number: int, result: TrialResult) -> None:
         self._unfinished.discard(number)
-        self._untold[number] = result
-        self._tell_if_all_asked()
+        self._view.finished(self._tell(number, result))
 
-    def _tell_if_all_asked(self) -> None:
-        if self.asked >= self._search.trials and not self._unfinished:
-            self._tell(up_to=self.asked)
-
-    def _tell(self, up_to: int) -> None:
-        for number in sorted(number for number in self._untold if number <= up_to):
-            result = self._untold.pop(number)
-            trial_id = self._trial_id(number)
-            if result.error:
-                self._storage.set_trial_user_attr(trial_id, "error", result.error)
-            if result.state is TrialState.COMPLETE:
-                self._study.tell(number, result.value)
-                continue
+    def _tell(self, number: int, result: TrialResult) -> FrozenTrial:
+        """Enter a result into the storage; return the trial as it now is there."""
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        if result.error:
+            self._storage.set_trial_user_attr(trial_id, "error", result.error)
+        if result.state is TrialState.COMPLETE:
+            self._study.tell(number, result.value)
+        else:
             if result.state is TrialState.PRUNED and result.value is not None:
                 self._storage.set_trial_intermediate_value(trial_id, result.epochs, result.value)
             pruned = result.state is TrialState.PRUNED
             self._study.tell(number, state=OptunaState.PRUNED if pruned else OptunaState.FAIL)
-
-    def _trial_id(self, number: int) -> int:
-        study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return self._storage.get_trial(trial_id)
 
 
 def mend_journal(paths: StudyPaths) -> None:

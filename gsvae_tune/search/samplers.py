@@ -19,10 +19,10 @@ from gsvae_tune.study.seeds import derive
 
 
 class PlannedSampler(BaseSampler):
-    """Gives trial n the n-th configuration of a list (grid search over a conditional space)."""
+    """Gives a trial one configuration of a list (grid search over a conditional space)."""
 
-    def __init__(self, plan: Sequence[Mapping[str, Any]]) -> None:
-        self._plan = plan
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._params = params
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -41,7 +41,20 @@ class PlannedSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        return self._plan[trial.number][param_name]
+        return self._params[param_name]
+
+
+class _NumberedQMCSampler(optuna.samplers.QMCSampler):
+    """Gives trial n the n-th point of the sequence; Optuna's counts in the storage as it goes."""
+
+    def __init__(self, number: int, seed: int, independent: BaseSampler) -> None:
+        super().__init__(scramble=True, seed=seed, independent_sampler=independent)
+        self._number = number
+
+    def _find_sample_id(
+        self, study: optuna.Study, search_space: dict[str, BaseDistribution]
+    ) -> int:
+        return self._number
 
 
 def make_sampler(
@@ -63,7 +76,7 @@ def make_sampler(
             return alone
         if name == "grid":
             assert plan is not None  # noqa: S101 - the ledger makes it
-            return PlannedSampler(plan)
+            return PlannedSampler(plan[number])
         if name == "tpe":
             # The ledger draws the random stratum itself; TPE needs no start-up of its own.
             return optuna.samplers.TPESampler(
@@ -71,9 +84,7 @@ def make_sampler(
             )
         if name == "qmc":
             # One scramble for the whole sequence: its seed must not change with the trial.
-            return optuna.samplers.QMCSampler(
-                scramble=True, seed=seed % 2**32, independent_sampler=alone
-            )
+            return _NumberedQMCSampler(number, seed % 2**32, alone)
         if name == "gp":
             return optuna.samplers.GPSampler(
                 seed=own,

@@ -36,6 +36,11 @@ class TrialPaths:
         """Traceback of a trial that failed by an exception."""
         return self.root / "error.txt"
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was trained here."""
+        return self.epochs.is_file() or self.result.is_file()
+
 
 @dataclass(frozen=True)
 class StudyPaths:

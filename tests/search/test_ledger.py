@@ -4,12 +4,13 @@ import json
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
 from gsvae_tune.search.ledger import Ledger, mend_journal, open_storage, without_password
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.records import TrialState
-from tests.search.conftest import Simulation
+from tests.search.conftest import Simulation, objective
 
 
 def test_both_arms_get_their_budget_and_advance_together(study, simulate):
@@ -56,23 +57,36 @@ def test_killed_again_and_again(study, simulate):
     assert killed.told() == whole.told()
 
 
-def test_killed_inside_ask_the_suggestion_is_completed(study, simulate, monkeypatch):
-    config = study()
-    whole, killed = simulate(config, "a"), simulate(config, "b")
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "cmaes", "grid"])
+def test_killed_at_any_write_the_study_is_that_of_an_uninterrupted_run(
+    study, simulate, monkeypatch, sampler, after
+):
+    config = study(sampler=sampler, trials=4, grid_points=2, lookahead=2)
+    whole = simulate(config, "whole")
     whole.run()
-    suggest, calls = optuna.Trial.suggest_float, []
+    append, writes = JournalFileBackend.append_logs, []
 
-    def die(self, *args, **kwargs):
-        calls.append(args)
-        if len(calls) == 30:
+    def die(self, logs):
+        writes.append(logs)
+        if after or len(writes) != fatal:
+            append(self, logs)
+        if len(writes) == fatal:
             raise KeyboardInterrupt
-        return suggest(self, *args, **kwargs)
 
-    monkeypatch.setattr(optuna.Trial, "suggest_float", die)
-    with pytest.raises(KeyboardInterrupt):
-        killed.run()
-    assert killed.run()
-    assert killed.told() == whole.told()
+    monkeypatch.setattr(JournalFileBackend, "append_logs", die)
+    for fatal in range(1, 100):
+        writes.clear()
+        killed = simulate(config, f"killed-{fatal}")
+        try:
+            assert killed.run()
+        except KeyboardInterrupt:
+            writes.extend([None] * 100)  # no second death
+            assert killed.run()
+            assert killed.told() == whole.told()
+        else:
+            break  # it came to its end before that write
+    assert 20 < fatal < 100
 
 
 def test_how_trials_are_told(study, simulate):
@@ -208,32 +222,23 @@ def test_arms_draw_from_streams_of_their_own(study, simulate):
     assert not set(rates["pair"]) & set(rates["fixed-factor"])
 
 
-def test_results_not_told_yet_are_read_from_their_folders(study, simulate):
+def test_a_result_not_told_yet_is_read_from_its_folder(study, simulate):
     run = simulate(study(lookahead=4), slots=1)
-    run.run(stop_after=4)  # two results are in, and Optuna has heard of none
-    assert all(t[1] == "RUNNING" for rows in run.told().values() for t in rows)
+    run.run(stop_after=4)  # two results are in, and Optuna has heard of one
+    assert sorted(t[1] for rows in run.told().values() for t in rows) == ["COMPLETE", "RUNNING"]
     assert [row.state for row in run.trials()] == [TrialState.COMPLETE] * 2
     assert all(row.value is not None for row in run.trials())
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "grid"])
-def test_killed_between_ask_and_its_mark(study, simulate, monkeypatch, sampler):
-    config = study(sampler=sampler, trials=4, grid_points=2)
-    whole, killed = simulate(config, "a"), simulate(config, "b")
-    whole.run()
-    mark, calls = optuna.Trial.set_user_attr, []
-
-    def die(self, key, value):
-        calls.append(key)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        mark(self, key, value)
-
-    monkeypatch.setattr(optuna.Trial, "set_user_attr", die)
-    with pytest.raises(KeyboardInterrupt):
-        killed.run()
-    assert killed.run()
-    assert killed.told() == whole.told()
+def test_the_storage_hears_of_a_result_at_once(study, simulate):
+    config = study(lookahead=4)
+    run = simulate(config)
+    ledger = Ledger(config, run.paths, open_storage(None, run.paths), "me")
+    first = ledger.next()
+    result = objective(first)
+    result.write(run.paths.trial(first.arm, first.number).result)
+    ledger.finish(first.arm, first.number, result)
+    assert [t[1:3] for t in run.told()[first.arm]] == [("COMPLETE", result.value)]
 
 
 def test_storages(study, tmp_path):
