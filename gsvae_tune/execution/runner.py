@@ -30,7 +30,6 @@ from gsvae_tune.execution import environment
 from gsvae_tune.execution.progress import ArmProgress, StudyProgress, View, make_view
 from gsvae_tune.execution.resources import TrialResources, plan
 from gsvae_tune.execution.searcher import LedgerSearcher
-from gsvae_tune.execution.trial import run_trial
 from gsvae_tune.search.ledger import (
     Ledger,
     mend_journal,
@@ -135,6 +134,8 @@ def _search(
     asha = config.search.scheduler == "asha"
 
     def train(assigned: dict[str, Any], *, splits: Splits) -> None:
+        from gsvae_tune.execution.trial import run_trial  # torch, which the driver does without
+
         run_trial(
             assigned,
             study=config,

@@ -20,7 +20,6 @@ from gsvae_tune.search.arms import ARMS
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.paths import TrialPaths
 from gsvae_tune.study.records import (
-    ReplicateResult,
     TrialResult,
     TrialState,
     json_line,
@@ -31,6 +30,7 @@ from gsvae_tune.study.records import (
 from gsvae_tune.study.seeds import replicate_seed
 from gsvae_tune.vae import checkpoint
 from gsvae_tune.vae.data import Splits
+from gsvae_tune.vae.memory import keep_freed_memory
 from gsvae_tune.vae.training import EpochRecord, PairTraining
 
 Report = Callable[[dict[str, Any]], None]
@@ -74,6 +74,7 @@ def run_trial(
     if finished is not None:
         return finished
     started = time.perf_counter()
+    keep_freed_memory()
     device = _device(gpu_fraction)
     try:
         result = _train(config, study, splits, paths, device, every_epoch, report)
@@ -135,7 +136,7 @@ def _train(
     if last is None:
         raise RuntimeError("the trial has no epoch to report")
     checkpoint.save(paths.checkpoint, training.state_dict(with_optimizer=False))
-    return _result(training.results(last), last, device)
+    return _result(training, last, device)
 
 
 def _training(
@@ -213,9 +214,8 @@ def progress(training: PairTraining, last: EpochRecord | None) -> dict[str, Any]
     }
 
 
-def _result(
-    replicates: list[ReplicateResult], last: EpochRecord, device: torch.device
-) -> TrialResult:
+def _result(training: PairTraining, last: EpochRecord, device: torch.device) -> TrialResult:
+    replicates = training.results(last)
     lost = [row for row in replicates if row.diverged]
     values = [row.val_neg_elbo_nats for row in replicates if row.val_neg_elbo_nats is not None]
     sound = len(values) == len(replicates) and bool(np.isfinite(values).all())
@@ -233,5 +233,6 @@ def _result(
         steps=last.steps,
         wall_s=last.wall_s,
         device=name,
+        compiled=training.compiled,
         replicates=replicates,
     )

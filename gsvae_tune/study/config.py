@@ -17,6 +17,7 @@ from gsvae_tune.study.parameters import Frozen, Parameter, read_parameter
 
 Estimator = Literal["soft", "straight-through"]
 Signal = Literal["control", "control-relaxed", "train"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 FORMAT_VERSION = 1
@@ -86,6 +87,16 @@ class TrainingConfig(Frozen):
         ge=1,
         le=10_000,
         description="one-hot code samples an image in each evaluation of the loss",
+    )
+    precision: Precision = Field(
+        "float32",
+        description="of the matrix products: float32; tf32 (NVIDIA GPUs round operands, others do "
+        "not); bfloat16 (operands rounded on every device, sums in float32)",
+    )
+    compile: bool = Field(
+        default=False,
+        description="compile the training step with torch.compile (with CUDA graphs on a GPU); "
+        "`gsvae-tune bench` says whether it pays. A trial that cannot compile trains without",
     )
     checkpoint_s: float = Field(
         15.0, gt=0.0, le=30.0, description="seconds between checkpoints of a running trial, at most"

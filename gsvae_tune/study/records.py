@@ -51,6 +51,7 @@ class TrialResult:
     steps: int
     wall_s: float
     device: str
+    compiled: str = ""  # "yes", or "no" and why not
     replicates: list[ReplicateResult] = field(default_factory=list)
 
     def write(self, path: Path) -> None:

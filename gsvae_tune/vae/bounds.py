@@ -15,17 +15,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
+from gsvae_tune.vae.relaxation import CATEGORIES
+
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016 (arXiv 1509.00519), section 5.2
 
 
 def categorical_kl(logits: Tensor) -> Tensor:
-    """Return KL(q || uniform), analytic, SUMMED over latents: (..., L, K) -> (...)."""
-    log_q = log_softmax(logits, dim=-1)
-    return (log_q.exp() * (log_q + math.log(logits.shape[-1]))).sum(dim=(-2, -1))
+    """Return KL(q || uniform), analytic, SUMMED over latents: (..., L, K, B) -> (..., B)."""
+    log_q = log_softmax(logits, dim=CATEGORIES)
+    return (log_q.exp() * (log_q + math.log(logits.shape[CATEGORIES]))).sum(dim=(-3, -2))
 
 
 def bernoulli_nll(pixel_logits: Tensor, images: Tensor) -> Tensor:
     """Return -log p(x|z) from logits, summed over pixels: (..., D), (..., D) -> (...)."""
+    images = images.expand_as(pixel_logits)
     return binary_cross_entropy_with_logits(pixel_logits, images, reduction="none").sum(dim=-1)
 
 

@@ -8,27 +8,36 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from gsvae_tune.study.config import ModelConfig
+from gsvae_tune.study.config import ModelConfig, Precision
 from gsvae_tune.study.seeds import derive
+from gsvae_tune.vae.precision import product
 
 BRANCHES = 2
 
 
 class StackedLinear(nn.Module):
-    """One affine layer for all members: (members, batch, in) -> (members, batch, out)."""
+    """One affine layer for all members: (members, batch, in) -> (members, batch, out).
 
-    def __init__(self, members: int, inputs: int, outputs: int) -> None:
+    Inputs of fewer groups than members are shared by neighbours: (groups, batch, in).
+    """
+
+    def __init__(
+        self, members: int, inputs: int, outputs: int, product: Callable[..., Tensor]
+    ) -> None:
         super().__init__()
+        self._product = product
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs))
         self.bias = nn.Parameter(torch.empty(members, 1, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, inputs, self.weight)
+        if len(inputs) != len(self.weight):
+            inputs = inputs.repeat_interleave(len(self.weight) // len(inputs), dim=0)
+        return self._product(self.bias, inputs, self.weight)
 
     def draw(self, member: int, generator: torch.Generator) -> None:
         """Draw one member's weights as torch.nn.Linear does: uniform within 1/sqrt(inputs)."""
@@ -38,10 +47,12 @@ class StackedLinear(nn.Module):
                 parameter[member].uniform_(-bound, bound, generator=generator)
 
 
-def _perceptron(members: int, widths: Sequence[int]) -> nn.Sequential:
+def _perceptron(
+    members: int, widths: Sequence[int], product: Callable[..., Tensor]
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
-        layers += [StackedLinear(members, inputs, outputs), nn.ReLU()]
+        layers += [StackedLinear(members, inputs, outputs, product), nn.ReLU()]
     return nn.Sequential(*layers[:-1])  # logits leave without a ReLU
 
 
@@ -53,15 +64,23 @@ class StackedVAE(nn.Module):
         pixels: image size.
         seeds: one a replicate; both members of a replicate start from the same weights, which
             depend on that seed alone.
+        precision: of the matrix products.
     """
 
-    def __init__(self, config: ModelConfig, pixels: int, seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        pixels: int,
+        seeds: Sequence[int],
+        precision: Precision = "float32",
+    ) -> None:
         super().__init__()
+        multiply = product(precision)
         self.members = BRANCHES * len(seeds)
         self.latents, self.categories = config.latents, config.categories
         code = config.latents * config.categories
-        self.encoder = _perceptron(self.members, (pixels, *config.hidden, code))
-        self.decoder = _perceptron(self.members, (code, *reversed(config.hidden), pixels))
+        self.encoder = _perceptron(self.members, (pixels, *config.hidden, code), multiply)
+        self.decoder = _perceptron(self.members, (code, *reversed(config.hidden), pixels), multiply)
         layers = [layer for layer in self.modules() if isinstance(layer, StackedLinear)]
         for member in range(self.members):
             generator = torch.Generator().manual_seed(derive(seeds[member // BRANCHES], "init"))
@@ -69,13 +88,17 @@ class StackedVAE(nn.Module):
                 layer.draw(member, generator)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return logits of q(z|x): (members, B, D) -> (members, B, L, K)."""
-        flat: Tensor = self.encoder(images)
-        return flat.view(*flat.shape[:-1], self.latents, self.categories)
+        """Return logits of q(z|x), (members, L, K, B), from images (groups, B, D).
+
+        Each group of images is shared by as many neighbouring members: as many groups as
+        replicates give both members of a replicate the same batch, one group gives all the same.
+        """
+        flat: Tensor = self.encoder(images).mT.contiguous()
+        return flat.view(len(flat), self.latents, self.categories, -1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return pixel logits of p(x|z): (members, B, L, K) -> (members, B, D)."""
-        pixels: Tensor = self.decoder(codes.flatten(-2))
+        """Return pixel logits of p(x|z): (members, L, K, B) -> (members, B, D)."""
+        pixels: Tensor = self.decoder(codes.flatten(1, 2).mT)
         return pixels
 
 
@@ -84,12 +107,11 @@ def to_members(per_replicate: Tensor) -> Tensor:
     return per_replicate.repeat_interleave(BRANCHES, dim=0)
 
 
-def copy_members(
-    model: nn.Module, optimizer: torch.optim.Optimizer, copy_from: Sequence[int]
-) -> None:
-    """Copy a member's weights and optimizer moments into the other of its replicate.
+def copy_members(tensors: Iterable[Tensor], copy_from: Sequence[int]) -> None:
+    """Copy a member into the other of its replicate, in place.
 
     Args:
+        tensors: weights and optimizer moments, each (members, ...).
         copy_from: per replicate 0 or 1, the branch to copy from, or -1 for none.
     """
     pairs = [
@@ -98,12 +120,6 @@ def copy_members(
         if branch >= 0
     ]
     with torch.no_grad():
-        for parameter in model.parameters():
-            moments = [
-                value
-                for value in optimizer.state[parameter].values()
-                if value.shape == parameter.shape
-            ]
-            for tensor in (parameter, *moments):
-                for source, target in pairs:
-                    tensor[target].copy_(tensor[source])
+        for tensor in tensors:
+            for source, target in pairs:
+                tensor[target].copy_(tensor[source])

@@ -7,6 +7,7 @@ the same batches and the same noise. A checkpoint may be taken between any two s
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from gsvae_tune.study.records import ReplicateResult
 from gsvae_tune.study.seeds import derive
 from gsvae_tune.tau import Controller
 from gsvae_tune.tau.pair import COLLAPSED_KL_NATS
+from gsvae_tune.vae.adam import FusedAdam
 from gsvae_tune.vae.bounds import (
     active_units,
     bernoulli_nll,
@@ -29,10 +31,12 @@ from gsvae_tune.vae.bounds import (
 )
 from gsvae_tune.vae.data import Splits
 from gsvae_tune.vae.network import StackedVAE, copy_members, to_members
-from gsvae_tune.vae.relaxation import fill_gumbel, one_hot, sampler, soft
+from gsvae_tune.vae.relaxation import CATEGORIES, one_hot, sampler, soft
+from gsvae_tune.vae.streams import gumbel, uniform
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 _EVALUATION_BATCH = 1000  # images at a time; bounds the memory of an evaluation
+_NOISE_BLOCK = 65_536  # random numbers a replicate draws at once; more would leave the cache
 
 Pairs = list[list[float]]  # (replicates, 2)
 
@@ -78,8 +82,6 @@ class _UnderWay:
 
     step: int
     loss: Tensor  # (members,), sum over the steps so far
-    noise: list[torch.Generator]  # one a replicate
-    pixels: list[torch.Generator]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,27 @@ class Evaluation:
     relaxed: Tensor | None
     kl: Tensor
     active_units: Tensor
+
+
+def member_losses(
+    model: StackedVAE,
+    sample: Callable[[Tensor, Tensor, Tensor], Tensor],
+    images: Tensor,
+    noise: Tensor,
+    tau: Tensor,
+) -> Tensor:
+    """Return each member's training loss on a batch, the mean over its images: (members,)."""
+    logits = model.encode(images)
+    codes = sample(logits, to_members(noise), tau)
+    nll = bernoulli_nll(model.decode(codes), to_members(images))
+    return (nll + categorical_kl(logits)).mean(1)
+
+
+@functools.cache
+def _compiled_losses(device: str) -> Callable[..., Tensor]:
+    """Return `member_losses` compiled; one for all trials of a process, so that they share it."""
+    mode = "reduce-overhead" if device == "cuda" else None  # with CUDA graphs
+    return torch.compile(member_losses, dynamic=False, mode=mode)
 
 
 class PairTraining:
@@ -145,9 +168,17 @@ class PairTraining:
         )
         self._estimator, self._signal = estimator, signal
         self._sample = sampler(estimator)
-        self.model = StackedVAE(model, splits.pixels, self._seeds).to(self._device)
-        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate, fused=True)
+        self.model = StackedVAE(model, splits.pixels, self._seeds, training.precision).to(
+            self._device
+        )
+        # Whether training is compiled: "yes", or "no" and why not.
+        self.compiled = "yes" if training.compile else "no: training.compile is off"
+        self._losses = _compiled_losses(self._device.type) if training.compile else member_losses
+        self._optimizer = FusedAdam(self.model.parameters(), learning_rate)
         self._code_shape = (model.latents, model.categories)
+        # Steps whose noise is drawn in one go, whatever the number of replicates.
+        codes = training.batch_size * model.latents * model.categories
+        self._noise_steps = max(1, _NOISE_BLOCK // codes)
 
     @property
     def trained(self) -> float:
@@ -184,7 +215,10 @@ class PairTraining:
         sound = torch.isfinite(train_loss) & torch.isfinite(control.discrete)
         losses = torch.where(sound, told[self._signal], torch.nan)
         self.controller.update(self._pairs(losses), self._pairs(control.kl))
-        copy_members(self.model, self._optimizer, self.controller.copy_from.tolist())
+        copy_members(
+            [*self.model.parameters(), *self._optimizer.moments],
+            self.controller.copy_from.tolist(),
+        )
         self._spent_s = self.wall_s
         self._resumed_at = None
         trained = self._pairs(train_loss).tolist()
@@ -220,39 +254,71 @@ class PairTraining:
             self._under_way = _UnderWay(
                 step=0,
                 loss=torch.zeros(self.model.members, device=self._device),
-                noise=self._streams("noise", epoch),
-                pixels=self._streams("binarize", epoch),
             )
         now = self._under_way
-        count = len(self._train)
-        order = torch.stack(
-            [
-                torch.randperm(count, generator=self._stream(seed, "batches", epoch, "cpu"))
-                for seed in self._seeds
-            ]
-        ).to(self._device)
-        noise = torch.empty(len(self._seeds), size, *self._code_shape, device=self._device)
+        order = self._order(epoch)
         while now.step < self.steps_per_epoch:
-            batch = order[:, now.step * size : (now.step + 1) * size]
-            images = self._images(self._train[batch])
-            if self._redraw:
-                for replicate, stream in enumerate(now.pixels):
-                    images[replicate].bernoulli_(images[replicate].clone(), generator=stream)
-            for replicate, stream in enumerate(now.noise):
-                fill_gumbel(noise[replicate], stream)
-            pixels = to_members(images)
-            logits = self.model.encode(pixels)
-            codes = self._sample(logits, to_members(noise), tau)
-            nll = bernoulli_nll(self.model.decode(codes), pixels)
-            loss = (nll + categorical_kl(logits)).mean(1)
-            self._optimizer.zero_grad(set_to_none=True)
-            # A sum over members: no member's gradient reaches another.
-            torch.autograd.backward(loss.sum())
-            self._optimizer.step()
-            now.loss += loss.detach()
-            now.step += 1
-            between_steps()
+            first = now.step - now.step % self._noise_steps
+            last = min(first + self._noise_steps, self.steps_per_epoch)
+            shape = (last - first, *self._code_shape, size)
+            noise = gumbel(shape, self._seeds, "noise", epoch, first, device=self._device)
+            for step in range(now.step, last):
+                images = self._batch(order[:, step * size : (step + 1) * size], epoch, step)
+                now.loss += self._step(images, noise[:, step - first], tau)
+                now.step += 1
+                between_steps()
         return now.loss / self.steps_per_epoch
+
+    def _step(self, images: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
+        """Train all members on one batch; return their losses, (members,).
+
+        Args:
+            images: (replicates, B, D).
+            noise: (replicates, L, K, B).
+            tau: (members, 1, 1, 1).
+        """
+        if self._device.type == "cuda" and self._losses is not member_losses:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        try:
+            loss = self._descend(images, noise, tau)
+        except (RuntimeError, NotImplementedError, OSError) as error:
+            if self._losses is member_losses or isinstance(error, torch.OutOfMemoryError):
+                raise
+            # Weights are as before: an optimizer step is the last thing that a failure leaves out.
+            self.compiled = f"no: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            self._losses = member_losses
+            loss = self._descend(images, noise, tau)
+        self._optimizer.step()
+        return loss
+
+    def _descend(self, images: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
+        """Leave the gradients of one batch in the parameters; return the losses, (members,)."""
+        self._optimizer.zero_grad()
+        loss = self._losses(self.model, self._sample, images, noise, tau)
+        # A sum over members: no member's gradient reaches another.
+        torch.autograd.backward(loss.sum())
+        return loss.detach()
+
+    def _order(self, epoch: int) -> Tensor:
+        """Return the order in which each replicate sees the images, (replicates, images)."""
+        count = len(self._train)
+        orders = [
+            torch.randperm(
+                count, generator=torch.Generator().manual_seed(derive(seed, "batches", epoch))
+            )
+            for seed in self._seeds
+        ]
+        return torch.stack(orders).to(self._device)
+
+    def _batch(self, index: Tensor, epoch: int, step: int) -> Tensor:
+        images = self._train.index_select(0, index.flatten()).view(*index.shape, -1)
+        pixels = self._images(images)
+        if self._redraw:
+            drawn = uniform(
+                pixels.shape[1:], self._seeds, "binarize", epoch, step, device=self._device
+            )
+            return (drawn < pixels).to(torch.float32)
+        return pixels
 
     @torch.no_grad()
     def _evaluate(
@@ -268,28 +334,24 @@ class PairTraining:
         epochs, members and trials are not differences of luck. Relaxed losses only with ``tau``.
         """
         members, samples = self.model.members, self._settings.evaluation_samples
-        streams = [self._stream(seed, "evaluate", split, self._device) for seed in self._seeds]
         discrete, relaxed, kl = (torch.zeros(members, device=self._device) for _ in range(3))
         first = torch.zeros(members, *self._code_shape, device=self._device)
         second = torch.zeros_like(first)
-        for chunk in torch.split(images, _EVALUATION_BATCH):
-            pixels = self._images(chunk).expand(members, -1, -1)
+        for chunk_index, chunk in enumerate(torch.split(images, _EVALUATION_BATCH)):
+            pixels = self._images(chunk)[None]
             logits = self.model.encode(pixels)
-            posterior = torch.softmax(logits, dim=-1)
-            first += posterior.sum(1)
-            second += posterior.square().sum(1)
+            posterior = torch.softmax(logits, dim=CATEGORIES)
+            first += posterior.sum(-1)
+            second += posterior.square().sum(-1)
             kl += categorical_kl(logits).sum(1)
-            noise = torch.empty(
-                len(self._seeds), len(chunk), *self._code_shape, device=self._device
-            )
+            shape = (*self._code_shape, len(chunk))
             for sample in range(samples):
-                for replicate, stream in enumerate(streams):
-                    fill_gumbel(noise[replicate], stream)
-                shared = to_members(noise)
-                codes = one_hot(logits, shared)
+                where = ("evaluate", split, chunk_index, sample)
+                noise = to_members(gumbel(shape, self._seeds, *where, device=self._device))
+                codes = one_hot(logits, noise)
                 discrete += bernoulli_nll(self.model.decode(codes), pixels).sum(1) / samples
                 if tau is not None and sample == 0:
-                    codes = soft(logits, shared, tau)
+                    codes = soft(logits, noise, tau)
                     relaxed += bernoulli_nll(self.model.decode(codes), pixels).sum(1)
                 between_steps()
         count = len(images)
@@ -338,13 +400,7 @@ class PairTraining:
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict() if with_optimizer else None,
             "controller": self.controller.state_dict(),
-            "under_way": now
-            and {
-                "step": now.step,
-                "loss": now.loss,
-                "noise": [stream.get_state() for stream in now.noise],
-                "pixels": [stream.get_state() for stream in now.pixels],
-            },
+            "under_way": now and {"step": now.step, "loss": now.loss},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -366,16 +422,8 @@ class PairTraining:
         self._resumed_at = None
         self._under_way = None
         if (saved := state["under_way"]) is not None:
-            now = _UnderWay(
-                step=saved["step"],
-                loss=saved["loss"].to(self._device),
-                noise=self._streams("noise", self.epoch + 1),
-                pixels=self._streams("binarize", self.epoch + 1),
-            )
-            for streams, states in ((now.noise, saved["noise"]), (now.pixels, saved["pixels"])):
-                for stream, at in zip(streams, states, strict=True):
-                    stream.set_state(at.cpu())
-            self._under_way = now
+            loss = saved["loss"].to(self._device)
+            self._under_way = _UnderWay(step=saved["step"], loss=loss)
 
     def _images(self, images: Tensor) -> Tensor:
         return images.to(torch.float32).div_(255.0)
@@ -385,12 +433,3 @@ class PairTraining:
 
     def _pairs(self, members: Tensor) -> np.ndarray:
         return members.detach().to(torch.float64).cpu().numpy().reshape(-1, 2)
-
-    def _streams(self, purpose: str, epoch: int) -> list[torch.Generator]:
-        return [self._stream(seed, purpose, epoch, self._device) for seed in self._seeds]
-
-    @staticmethod
-    def _stream(
-        seed: int, purpose: str, where: int | str, device: torch.device | str
-    ) -> torch.Generator:
-        return torch.Generator(device=device).manual_seed(derive(seed, purpose, where))

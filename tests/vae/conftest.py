@@ -30,10 +30,11 @@ def make(splits):
 
     def build(seeds=(11, 22), controller=None, epochs=4, data=splits, hidden=(12,), **more):
         controller = controller or PairController(replicates=len(seeds), coupling="tournament")
+        how = {key: more.pop(key) for key in ("precision", "compile") if key in more}
         return PairTraining(
             data,
             ModelConfig(hidden=hidden, latents=3, categories=4),
-            TrainingConfig(epochs=epochs, batch_size=20, evaluation_samples=2),
+            TrainingConfig(epochs=epochs, batch_size=20, evaluation_samples=2, **how),
             seeds,
             controller,
             **({"learning_rate": 1e-2} | more),

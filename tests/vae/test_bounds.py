@@ -10,20 +10,23 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 from gsvae_tune.study.config import ModelConfig
 from gsvae_tune.vae.bounds import active_units, bernoulli_nll, categorical_kl
 from gsvae_tune.vae.network import StackedVAE
-from gsvae_tune.vae.relaxation import fill_gumbel, one_hot
+from gsvae_tune.vae.relaxation import one_hot
+from gsvae_tune.vae.streams import gumbel
 
 
 def test_kl_is_summed_over_latents_and_equals_torchs():
     logits = torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(0))
     uniform = Categorical(logits=torch.zeros(5))
     expected = kl_divergence(Categorical(logits=logits), uniform).sum(-1)
-    torch.testing.assert_close(categorical_kl(logits), expected)
+    torch.testing.assert_close(categorical_kl(logits.movedim(0, -1)), expected)
 
 
 def test_kl_by_hand():
-    assert categorical_kl(torch.zeros(1, 4, 3)).item() == pytest.approx(0.0, abs=1e-6)
+    assert categorical_kl(torch.zeros(4, 3, 1)).item() == pytest.approx(0.0, abs=1e-6)
     certain = torch.tensor([[[50.0, 0.0, 0.0], [0.0, 50.0, 0.0]]])
-    assert categorical_kl(certain).item() == pytest.approx(2 * math.log(3))  # a sum, not a mean
+    assert categorical_kl(certain.movedim(0, -1)).item() == pytest.approx(
+        2 * math.log(3)
+    )  # a sum, not a mean
 
 
 def test_reconstruction_equals_torchs_bernoulli_summed_over_pixels():
@@ -51,32 +54,29 @@ def test_the_single_sample_bound_never_beats_the_exact_likelihood():
         logits = model.encode(images)
         joint = torch.stack(
             [
-                -bernoulli_nll(model.decode(code.expand(2, 8, 2, 3)), images) - 2 * math.log(3)
+                -bernoulli_nll(model.decode(code[..., None].expand(2, 2, 3, 8)), images)
+                - 2 * math.log(3)
                 for code in codes
             ]
         )
         exact = torch.logsumexp(joint, 0)
-        log_q = torch.log_softmax(logits, -1)
-        weight = torch.stack([(log_q * code).sum((-1, -2)).exp() for code in codes])
+        log_q = torch.log_softmax(logits, -2)
+        weight = torch.stack([(log_q * code[..., None]).sum((1, 2)).exp() for code in codes])
         torch.testing.assert_close(weight.sum(0), torch.ones(2, 8, dtype=torch.float64))
         # the exact expectation of what one sample estimates
         elbo = sum(
-            w * -bernoulli_nll(model.decode(code.expand(2, 8, 2, 3)), images)
+            w * -bernoulli_nll(model.decode(code[..., None].expand(2, 2, 3, 8)), images)
             for w, code in zip(weight, codes, strict=True)
         ) - categorical_kl(logits)
         assert (elbo <= exact + 1e-12).all()
         assert (elbo < exact - 1e-3).any()
         # and the samples the trainer draws have that expectation
         draws = 20_000
-        total = torch.zeros(2, 8, dtype=torch.float64)
-        for _ in range(draws // 1000):
-            noise = fill_gumbel(torch.empty(1000, 2, 8, 2, 3), generator).double()
-            sampled = one_hot(logits.expand(1000, 2, 8, 2, 3), noise)
-            flat = sampled.permute(1, 0, 2, 3, 4).reshape(2, 8000, 2, 3)
-            nll = bernoulli_nll(
-                model.decode(flat).view(2, 1000, 8, 5), images[:, None].expand(2, 1000, 8, 5)
-            )
-            total -= nll.sum(1)
+        many = logits.repeat_interleave(draws, dim=-1)  # each image's draws lie side by side
+        noise = gumbel((2, 3, 8 * draws), [0], "test", device="cpu").double()
+        pixels = model.decode(one_hot(many, noise))
+        nll = bernoulli_nll(pixels, images.repeat_interleave(draws, dim=1))
+        total = -nll.view(2, 8, draws).sum(-1)
         estimate = total / draws - categorical_kl(logits)
         torch.testing.assert_close(estimate, elbo, atol=0.05, rtol=0)
 

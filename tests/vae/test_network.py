@@ -3,6 +3,7 @@
 import torch
 
 from gsvae_tune.study.config import ModelConfig
+from gsvae_tune.vae.adam import FusedAdam
 from gsvae_tune.vae.network import StackedVAE, copy_members
 
 CONFIG = ModelConfig(hidden=(7, 5), latents=3, categories=4)
@@ -26,12 +27,12 @@ def test_every_member_equals_a_plain_network():
     model = StackedVAE(CONFIG, 16, [1, 2])
     images = torch.rand(4, 9, 16, generator=torch.Generator().manual_seed(0))
     logits = model.encode(images)
-    codes = torch.rand(4, 9, 3, 4, generator=torch.Generator().manual_seed(1))
+    codes = torch.rand(4, 3, 4, 9, generator=torch.Generator().manual_seed(1))
     pixels = model.decode(codes)
     for member in range(4):
         plain = as_plain(model.encoder, member)(images[member]).view(9, 3, 4)
-        torch.testing.assert_close(logits[member], plain)
-        plain = as_plain(model.decoder, member)(codes[member].flatten(1))
+        torch.testing.assert_close(logits[member], plain.movedim(0, -1))
+        plain = as_plain(model.decoder, member)(codes[member].flatten(0, 1).T)
         torch.testing.assert_close(pixels[member], plain)
 
 
@@ -40,7 +41,14 @@ def test_logits_leave_without_a_relu():
     model = StackedVAE(CONFIG, 16, [1])
     images = torch.rand(2, 50, 16, generator=torch.Generator().manual_seed(0))
     assert (model.encode(images) < 0).any()
-    assert (model.decode(torch.rand(2, 50, 3, 4)) < 0).any()
+    assert (model.decode(torch.rand(2, 3, 4, 50)) < 0).any()
+
+
+def test_images_of_a_group_are_shared_by_its_members():
+    model = StackedVAE(CONFIG, 16, [1, 2])
+    images = torch.rand(2, 9, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.encode(images), model.encode(images.repeat_interleave(2, dim=0)))
+    assert torch.equal(model.encode(images[:1]), model.encode(images[:1].expand(4, -1, -1)))
 
 
 def test_a_pair_starts_from_the_same_weights_and_replicates_do_not():
@@ -63,7 +71,7 @@ def test_initial_weights_have_the_spread_of_torchs_linear():
 def test_members_share_nothing_but_the_call():
     model = StackedVAE(CONFIG, 16, [1, 2])
     images = torch.rand(4, 9, 16)
-    model.decode(torch.softmax(model.encode(images), -1))[1].sum().backward()
+    model.decode(torch.softmax(model.encode(images), -2))[1].sum().backward()
     for parameter in model.parameters():
         assert parameter.grad is not None
         assert parameter.grad[1].abs().sum() > 0
@@ -72,14 +80,15 @@ def test_members_share_nothing_but_the_call():
 
 def test_copying_takes_weights_and_moments_of_one_replicate_only():
     model = StackedVAE(CONFIG, 16, [1, 2])
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    optimizer = FusedAdam(model.parameters(), 0.1)
     scale = torch.arange(1.0, 5.0).view(4, 1, 1)
-    (model.decode(torch.softmax(model.encode(torch.rand(4, 9, 16)), -1)) * scale).sum().backward()
+    (model.decode(torch.softmax(model.encode(torch.rand(4, 9, 16)), -2)) * scale).sum().backward()
     optimizer.step()
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    copy_members(model, optimizer, [1, -1])
+    copy_members([*model.parameters(), *optimizer.moments], [1, -1])
     for parameter, old in zip(model.parameters(), before, strict=True):
         assert torch.equal(parameter[0], old[1])
         assert torch.equal(parameter[1:], old[1:])
-        for moment in ("exp_avg", "exp_avg_sq"):
-            assert torch.equal(*optimizer.state[parameter][moment][:2])
+    for moment in optimizer.moments:
+        assert torch.equal(*moment[:2])
+        assert not torch.equal(*moment[2:])
