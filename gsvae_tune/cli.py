@@ -56,6 +56,8 @@ FLAGS = {
     "cpus": "resources.cpus",
     "gpus_per_trial": "resources.gpus_per_trial",
     "cpus_per_trial": "resources.cpus_per_trial",
+    "simulate": "simulate.table",
+    "simulated_slots": "simulate.slots",
 }
 
 StorageFlag = Annotated[
@@ -95,6 +97,16 @@ def run(
     cpus: Annotated[int | None, typer.Option(help="Logical CPUs to use.")] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="Fraction of a GPU a trial.")] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs a trial.")] = None,
+    simulate: Annotated[
+        str | None,
+        typer.Option(
+            help="Train nothing: replay a table of trials, or 'valley', in simulated time.",
+            metavar="TABLE",
+        ),
+    ] = None,
+    simulated_slots: Annotated[
+        int | None, typer.Option(help="Simulated trials at once; default 16.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other key: training.batch_size=100.", metavar="KEY=VALUE"),
@@ -133,6 +145,14 @@ def run(
     if not done.trained:
         console.print(
             f"study {config.name} is finished already: nothing to do", highlight=False, markup=False
+        )
+    if done.simulated is not None:
+        console.print(
+            f"simulated {done.simulated.trials} trials on {done.simulated.slots} slots, nothing "
+            "was trained: "
+            f"{done.simulated.wall_s / 3600:.1f} hours in simulated time, slots idle "
+            f"{done.simulated.idle_share:.1%} of it",
+            highlight=False,
         )
     seen = summary.status(config, paths, config.storage)
     for part in summary.search_result(seen, tables["replicates"]):
@@ -312,6 +332,58 @@ def _studies(folder: str) -> list[StudyPaths]:
             next_step="gsvae-tune run",
         )
     return found
+
+
+@app.command()
+def bench(
+    part: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to measure; default: all.", metavar="[PART]..."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Rough figures in two or three minutes.")
+    ] = False,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of each training process measured.")
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure training and searching on this machine, beside what others do."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from gsvae_tune.bench import results, suite
+    from gsvae_tune.execution.progress import duration
+
+    unknown = [name for name in part or [] if name not in results.PARTS]
+    if unknown:
+        raise InputError(f"no part {unknown[0]!r}", where="bench", legal=", ".join(results.PARTS))
+    wanted = part or [name for name in results.PARTS if name != "gpu" or results.has_gpu()]
+    if "gpu" in wanted and not results.has_gpu():
+        raise InputError("PyTorch sees no NVIDIA GPU here", where="gpu", legal="any other part")
+    total = sum(results.PARTS[name] for name in wanted) / (8 if quick else 1)
+    errors.print(
+        f"about {duration(total)} on two cores; leave the machine alone meanwhile", highlight=False
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("", total=sum(results.PARTS[name] for name in wanted))
+        found = results.run(
+            wanted,
+            suite.QUICK if quick else suite.FULL,
+            threads,
+            lambda text: bar.update(task, description=text),
+            lambda name: bar.advance(task, results.PARTS[name]),
+        )
+    if as_json:
+        console.print_json(json.dumps(found))
+        return
+    for shown in results.tables(found):
+        console.print(shown, highlight=False)
+    console.print(
+        "Ratios are medians of measurements taken in turn in this run; higher is better.\n"
+        "next: gsvae-tune bench --json > bench.json\n      keeps them for comparison",
+        highlight=False,
+    )
 
 
 def main() -> None:

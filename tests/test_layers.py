@@ -10,12 +10,12 @@ import pytest
 import gsvae_tune
 
 ROOT = Path(gsvae_tune.__file__).parent
-ORDER = ["study", "tau", "vae", "search", "report", "execution", "cli"]
+ORDER = ["study", "tau", "vae", "search", "report", "execution", "bench", "cli"]
 SIBLINGS = [{"execution", "report"}]
 OWNERS = {
-    "ray": {"execution"},
-    "optuna": {"search"},
-    "torch": {"vae", "execution"},
+    "ray": {"execution", "bench"},
+    "optuna": {"search", "bench"},
+    "torch": {"vae", "execution", "bench"},
     "pandas": {"report", "cli"},
     "typer": {"cli"},
 }

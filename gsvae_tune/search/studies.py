@@ -15,6 +15,8 @@ from gsvae_tune.study.loading import legal_keys, override, parse, read_yaml
 from gsvae_tune.study.parameters import Choice, Fixed, Range
 from gsvae_tune.study.paths import expand
 
+SIMULATED = "-simulated"  # end of the name of every study that trains nothing
+
 
 def shipped() -> dict[str, Path]:
     """Return the shipped studies by name; in a wheel they lie inside the package."""
@@ -61,6 +63,9 @@ def load(study: str, overrides: Mapping[str, tuple[Any, str]] | None = None) -> 
         override(raw, key, value, flag)
     config = parse(raw, str(path), {key: flag for key, (_, flag) in (overrides or {}).items()})
     check(config, str(path))
+    if config.simulate and not config.name.endswith(SIMULATED):
+        # Never in the folder of the study that trains.
+        config = config.model_copy(update={"name": config.name[: 64 - len(SIMULATED)] + SIMULATED})
     return config
 
 

@@ -5,8 +5,8 @@ results of the trials numbered up to n - lookahead; later ones look as if they w
 So suggestions depend on the study's seed, n and those results, and on nothing that timing, the
 number of slots or an interruption could change.
 
-A sampler's cost grows with what it sees, so beyond `LIMIT` finished trials it is shown a thinned
-copy: the best, the newest, and an even share of the rest.
+A sampler's cost grows with what it sees, so from trial `LIMIT` on it is shown a thinned copy of
+the finished ones: the best, the newest, and an even share of the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from optuna.trial import TrialState as OptunaState
 
 from gsvae_tune.study.parameters import Scalar
 
-LIMIT = 1000  # finished trials; below it nothing is thinned
+LIMIT = 1000  # trials; below it nothing is thinned
+_KEPT = 500
 _BLOCK = 250  # trials between two thinnings
 _BEST = _NEWEST = 100  # TPE's lower group holds 25; CMA-ES needs the newest generations
 
@@ -108,8 +109,8 @@ def as_running(trial: FrozenTrial) -> FrozenTrial:
 
 
 def thin(trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
-    """Return at most `LIMIT` of the trials, in their order: best, newest and an even share."""
-    if len(trials) <= LIMIT:
+    """Return `_KEPT` of the trials, in their order: best, newest and an even share."""
+    if len(trials) <= _KEPT:
         return trials
 
     def loss(index: int) -> float:
@@ -119,6 +120,6 @@ def thin(trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
     kept = set(sorted(range(len(trials)), key=loss)[:_BEST])
     kept.update(range(len(trials) - _NEWEST, len(trials)))
     rest = [index for index in range(len(trials)) if index not in kept]
-    wanted = LIMIT - len(kept)
+    wanted = _KEPT - len(kept)
     kept.update(rest[index * len(rest) // wanted] for index in range(wanted))
     return [trials[index] for index in sorted(kept)]

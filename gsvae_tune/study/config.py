@@ -170,6 +170,16 @@ class ResourcesConfig(Frozen):
         return self
 
 
+class SimulateConfig(Frozen):
+    """A study that replays results in simulated time instead of training."""
+
+    table: str = Field(
+        description="a .parquet or .csv of trials, whose nearest one gives a trial's result, or "
+        "valley, a formula"
+    )
+    slots: int = Field(16, ge=1, le=1_000_000, description="simulated trials at once")
+
+
 class ArmConfig(Frozen):
     """One training method and what is searched in it."""
 
@@ -201,6 +211,9 @@ class StudyConfig(Frozen):
     resources: ResourcesConfig = Field(
         default_factory=ResourcesConfig, description="what a trial gets of the machine"
     )
+    simulate: SimulateConfig | None = Field(
+        None, description="replay results in simulated time; nothing is trained"
+    )
     out: str = Field("studies", description="folder in which the study's folder is made")
     storage: str | None = Field(
         None, description="Optuna storage URL; default: a journal file in the study's folder"
@@ -212,6 +225,8 @@ class StudyConfig(Frozen):
         for key in ("description", "resources", "out", "storage"):
             del whole[key]
         del whole["data"]["dir"], whole["search"]["trials"], whole["training"]["checkpoint_s"]
+        if whole["simulate"]:
+            del whole["simulate"]["slots"]
         # Where one's own images lie does not matter: their checksum is compared.
         whole["data"]["source"] = whole["data"]["source"].partition(":")[0]
         return whole

@@ -1,0 +1,158 @@
+"""The parts of the benchmark by name, and their answers as tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from gsvae_tune.bench import suite
+from gsvae_tune.bench.suite import Effort, Say
+from gsvae_tune.study.studyfile import hardware, versions
+
+# Rough seconds of a full run on two cores, for the time left.
+PARTS = {
+    "member-epoch": 230.0,
+    "stacking": 160.0,
+    "compile": 90.0,
+    "study": 540.0,
+    "startup": 90.0,
+    "suggest": 60.0,
+    "gpu": 240.0,
+}
+
+
+def run(parts: Sequence[str], effort: Effort, threads: int, say: Say, done: Say) -> dict[str, Any]:
+    """Measure the parts; return what `--json` prints.
+
+    Args:
+        parts: of `PARTS`.
+        effort: how much of each.
+        threads: of each contender of member-epoch and stacking.
+        say: called with what is measured now.
+        done: called with the name of each part that has ended.
+    """
+    slots = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found: dict[str, Any] = {
+        "machine": hardware(), "versions": versions(), "threads": threads,
+    }  # fmt: skip
+    jobs: dict[str, Callable[[], dict[str, Any]]] = {
+        "member-epoch": lambda: {"member_epoch": suite.member_epoch(effort, threads, say)},
+        "stacking": lambda: {"stacking": suite.stacking(effort, threads, say)},
+        "compile": lambda: {"compile": suite.compiling(effort, threads, say)},
+        "study": lambda: suite.study(effort, slots or 1, say),
+        "startup": lambda: _startup(suite.startup(effort, say)),
+        "suggest": lambda: {"suggest_ms": suite.suggestions(effort, say)},
+        "gpu": lambda: {
+            "gpu": suite.gpu(effort, say)
+            | {"compile": suite.compiling(effort, 1, say, device="cuda")}
+        },
+    }
+    for part in parts:
+        found |= jobs[part]()
+        done(part)
+    return found
+
+
+def _startup(found: dict[str, float]) -> dict[str, Any]:
+    return {"startup_ratio": found["ratio"], "startup_s": found["seconds"]}
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch sees an NVIDIA GPU here."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def tables(found: dict[str, Any]) -> list[RenderableType]:
+    """Return what `bench` prints."""
+    makers = {
+        "member_epoch": _member_epoch, "stacking": _stacking, "compile": _compile, "gpu": _gpu,
+    }  # fmt: skip
+    shown: list[RenderableType] = [make(found[key]) for key, make in makers.items() if key in found]
+    rows = _scalars(found)
+    if rows:
+        table = _table("study", "what", "figure")
+        for row in rows:
+            table.add_row(*row)
+        shown.append(table)
+    return shown
+
+
+def _member_epoch(found: dict[str, Any]) -> Table:
+    table = _table("training, 5 replicates (10 members)", "shape", "us a member and step",
+                   "x plain loop", "of torch's products", "of fastest products")  # fmt: skip
+    for shape, row in found.items():
+        table.add_row(
+            shape,
+            f"{row['us_per_member_step']:.0f}",
+            f"{row['vs_plain']:.2f}",
+            f"{row['floor_share']:.0%}",
+            f"{row['fastest_floor_share']:.0%}",
+        )
+    return table
+
+
+def _stacking(found: dict[str, Any]) -> Table:
+    counts = list(next(iter(found.values())))
+    table = _table("stacking: us a member and step", "replicates", *counts)
+    for shape, row in found.items():
+        table.add_row(shape, *(f"{value:.0f}" for value in row.values()))
+    return table
+
+
+def _compile(found: dict[str, Any]) -> Table:
+    table = _table("torch.compile", "shape", "x eager", "first epoch (s)")
+    for shape, row in found.items():
+        if "error" in row:
+            table.add_row(shape, row["error"], "-")
+        else:
+            table.add_row(shape, f"{row['speedup']:.2f}", f"{row['compile_s']:.1f}")
+    return table
+
+
+def _gpu(found: dict[str, Any]) -> Table:
+    table = _table(
+        f"trials at once on one GPU, MNIST shape: use --gpus-per-trial {found['best_fraction']:g}; "
+        f"one trial alone is {found['vs_plain']:.1f} x the plain loop",
+        "trials", "member-epochs/s", "peak GiB a trial",
+    )  # fmt: skip
+    for count, row in found["trials"].items():
+        if "error" in row:
+            table.add_row(count, row["error"], "-")
+        else:
+            table.add_row(count, f"{row['member_epochs_per_s']:.1f}", f"{row['peak_gib']:.2f}")
+    return table
+
+
+def _scalars(found: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if "study" in found:
+        study = found["study"]
+        rows += [
+            ("trials a minute", f"{study['trials_per_minute']:.1f}"),
+            ("x Optuna's optimize", f"{study['vs_optuna']:.2f}"),
+            ("x Ray Tune's OptunaSearch", f"{study['vs_raytune']:.2f}"),
+            ("slots not training", f"{found['overhead_share']:.1%}"),
+        ]
+    if "startup_ratio" in found:
+        rows += [
+            ("command to first step", f"{found['startup_s']:.1f} s"),
+            ("x ray.init + import torch", f"{found['startup_ratio']:.2f}"),
+        ]
+    rows += [
+        (f"a suggestion after {count} trials", f"{ms:.1f} ms")
+        for count, ms in found.get("suggest_ms", {}).items()
+    ]
+    return rows
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    return table
