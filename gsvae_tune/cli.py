@@ -146,6 +146,13 @@ def run(
         console.print(
             f"study {config.name} is finished already: nothing to do", highlight=False, markup=False
         )
+    eager = tables["trials"]["compiled"].dropna()
+    eager = eager[eager.str.startswith("no")]
+    if config.training.compile and len(eager):
+        console.print(
+            f"note: {len(eager)} trials trained without torch.compile; {eager.iloc[0]}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     if done.simulated is not None:
         console.print(
             f"simulated {done.simulated.trials} trials on {done.simulated.slots} slots, nothing "

@@ -7,10 +7,12 @@ a finished one reads its result.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from gsvae_tune.vae.training import EpochRecord, PairTraining
 Report = Callable[[dict[str, Any]], None]
 
 _REPORT_S = 0.5  # the live table needs no more
+_HEADROOM = 1.05  # memory over what a rehearsal took
 
 
 def run_trial(
@@ -76,6 +79,7 @@ def run_trial(
     started = time.perf_counter()
     keep_freed_memory()
     device = _device(gpu_fraction)
+    out_of_memory = False
     try:
         result = _train(config, study, splits, paths, device, every_epoch, report)
     except OSError:
@@ -83,11 +87,7 @@ def run_trial(
     except Exception as error:  # noqa: BLE001 - becomes the trial's recorded end
         paths.error.write_text(traceback.format_exc(), encoding="utf-8")
         message = f"{type(error).__name__}: {error}".splitlines()[0]
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            message = (
-                f"out of memory on {gpu_fraction:g} of a GPU; a larger --gpus-per-trial, fewer "
-                "replicates or a smaller batch may fit"
-            )
+        out_of_memory = isinstance(error, torch.OutOfMemoryError)
         last = list(read_json_lines(paths.epochs))[-1:]
         result = TrialResult(
             state=TrialState.FAILED,
@@ -98,8 +98,33 @@ def run_trial(
             wall_s=time.perf_counter() - started,
             device=str(device),
         )
+    if out_of_memory:  # asked only now: the exception held on to the training's memory
+        fits = _what_fits(lambda: _training(config, study, splits, device), device)
+        result = replace(result, error=f"out of memory on {gpu_fraction:g} of a GPU; {fits}")
     result.write(paths.result)
     return result
+
+
+def _what_fits(build: Callable[[], PairTraining], device: torch.device) -> str:
+    """Say which fraction of the GPU a trial needs, by rehearsing it with all that is free."""
+    if device.type == "cuda":
+        try:
+            torch.cuda.empty_cache()
+            torch.cuda.set_per_process_memory_fraction(1.0)
+            torch.cuda.reset_peak_memory_stats()
+            build().rehearse()
+            needed = torch.cuda.max_memory_reserved() * _HEADROOM
+            fraction = needed / torch.cuda.get_device_properties(device).total_memory
+            if fraction <= 1.0:
+                return f"--gpus-per-trial {fitting_fraction(fraction):g} would fit"
+        except torch.OutOfMemoryError:
+            pass
+    return "fewer replicates or a smaller batch may fit"
+
+
+def fitting_fraction(needed: float) -> float:
+    """Return the smallest fraction 1/k of a GPU that is at least ``needed``, to four digits."""
+    return math.floor(1e4 / math.floor(1.0 / needed)) / 1e4  # rounded up, k would not fit
 
 
 def _train(

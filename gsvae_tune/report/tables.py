@@ -25,7 +25,7 @@ SEARCH = "search"
 TRIALS = {
     "arm": "string", "phase": "string", "number": "int64", "stratum": "string", "state": "string",
     "value": "float64", "epochs": "Int64", "steps": "Int64", "wall_s": "float64",
-    "device": "string", "error": "string",
+    "device": "string", "compiled": "string", "error": "string",
 }  # fmt: skip
 REPLICATES = {
     "arm": "string", "phase": "string", "number": "int64", "replicate": "int64", "seed": "int64",
@@ -66,6 +66,7 @@ def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFra
                 "steps": result.steps if result else None,
                 "wall_s": result.wall_s if result else None,
                 "device": result.device if result else None,
+                "compiled": result.compiled if result else None,
                 "error": trial.error or _unreadable(trial, result),
             }
             | {f"param_{name}": value for name, value in trial.params.items()}

@@ -51,8 +51,8 @@ class TrialResult:
     steps: int
     wall_s: float
     device: str
-    compiled: str = ""  # "yes", or "no" and why not
     replicates: list[ReplicateResult] = field(default_factory=list)
+    compiled: str = ""  # "yes", or "no" and why not
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))

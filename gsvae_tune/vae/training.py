@@ -299,6 +299,18 @@ class PairTraining:
         torch.autograd.backward(loss.sum())
         return loss.detach()
 
+    def rehearse(self) -> None:
+        """Do once all that takes memory: a training step, and a batch of an evaluation.
+
+        The weights move; train with another instance.
+        """
+        tau = self._tau_of_members(self.controller.tau)
+        size = self._settings.batch_size
+        shape = (self._noise_steps, *self._code_shape, size)
+        noise = gumbel(shape, self._seeds, "noise", 1, 0, device=self._device)
+        self._step(self._batch(self._order(1)[:, :size], 1, 0), noise[:, 0], tau)
+        self._evaluate(self._control[:_EVALUATION_BATCH], "control", tau)
+
     def _order(self, epoch: int) -> Tensor:
         """Return the order in which each replicate sees the images, (replicates, images)."""
         count = len(self._train)

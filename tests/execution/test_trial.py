@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from gsvae_tune.execution import trial
+from gsvae_tune.execution.resources import plan
 from gsvae_tune.execution.trial import run_trial
 from gsvae_tune.search.ledger import Ledger, open_storage
+from gsvae_tune.study.config import ResourcesConfig
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState, read_json_lines
 from gsvae_tune.vae.data import load_splits
@@ -171,9 +174,33 @@ def test_out_of_memory_says_what_would_help(assigned, monkeypatch):
     go, *_ = assigned
 
     def full(*_):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trial, "_training", full)
     result = go()
     assert result.state is TrialState.FAILED
-    assert "a larger --gpus-per-trial" in result.error
+    assert result.error.startswith("out of memory on 0 of a GPU; fewer replicates or a smaller b")
+
+
+def test_what_fits_is_rehearsed_with_all_the_memory(monkeypatch):
+    """CUDA's answers are made up here; what is asked, and what is said, is not."""
+    asked = []
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 3 * 2**30)
+    total = SimpleNamespace(total_memory=10 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: total)
+    built = SimpleNamespace(rehearse=lambda: asked.append("rehearsed"))
+    told = trial._what_fits(lambda: built, torch.device("cuda"))
+    assert asked == [1.0, "rehearsed"]
+    assert told == "--gpus-per-trial 0.3333 would fit"
+
+
+@pytest.mark.parametrize(
+    ("needed", "fraction"), [(0.9, 1.0), (0.5, 0.5), (0.3, 0.3333), (0.26, 0.3333), (0.01, 0.01)]
+)
+def test_fractions_that_fit_are_one_kth(needed, fraction):
+    assert trial.fitting_fraction(needed) == fraction
+    each = plan(ResourcesConfig(gpus_per_trial=fraction), cpus=200, gpus=1)
+    assert each.slots == round(1 / fraction)

@@ -14,7 +14,7 @@ from gsvae_tune.study.records import json_line
 from gsvae_tune.study.seeds import derive
 from gsvae_tune.tau import OpenLoopController, PairController
 from gsvae_tune.tau.schedules import Constant, FixedFactor
-from gsvae_tune.vae import checkpoint
+from gsvae_tune.vae import checkpoint, streams
 from gsvae_tune.vae.data import DataConfig, load_splits
 from gsvae_tune.vae.streams import gumbel
 from gsvae_tune.vae.training import _NOISE_BLOCK, EpochRecord
@@ -358,6 +358,40 @@ def test_the_precision_of_products_changes_losses_as_much_as_rounding_does(make)
     assert numbers(exact) == numbers(same)  # tf32 is for NVIDIA GPUs
     assert exact.val_neg_elbo_nats != rounded.val_neg_elbo_nats
     np.testing.assert_allclose(exact.val_neg_elbo_nats, rounded.val_neg_elbo_nats, rtol=0.02)
+
+
+def test_a_rehearsal_does_a_step_and_an_evaluation(make, monkeypatch):
+    training = make()
+    before = [parameter.detach().clone() for parameter in training.model.parameters()]
+    evaluated = []
+    evaluate = training._evaluate
+    monkeypatch.setattr(
+        training, "_evaluate", lambda *args: evaluated.append(evaluate(*args)) or evaluated[-1]
+    )
+    training.rehearse()
+    assert torch.isfinite(evaluated[0].relaxed).all()
+    assert all(
+        not torch.equal(one, other)
+        for one, other in zip(before, training.model.parameters(), strict=True)
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+def test_gpu_and_cpu_agree_over_three_epochs(make, monkeypatch):
+    """With the CPU's random numbers on both: products are summed in another order."""
+    draw = streams.fill_exponential
+
+    def on_cpu(out, seed):
+        drawn = torch.empty(out.shape)
+        draw(drawn, seed)
+        out.copy_(drawn)
+
+    monkeypatch.setattr(streams, "fill_exponential", on_cpu)
+    for one, other in zip(
+        make(epochs=3).epochs(), make(epochs=3, device="cuda").epochs(), strict=True
+    ):
+        np.testing.assert_allclose(one.train_loss_relaxed, other.train_loss_relaxed, rtol=1e-4)
+        np.testing.assert_allclose(one.val_neg_elbo_nats, other.val_neg_elbo_nats, rtol=1e-3)
 
 
 def test_too_large_a_batch_is_refused(make, splits):

@@ -1,0 +1,179 @@
+"""Studies in simulated time: same searcher and ledger, no training; resumed like any other."""
+
+import json
+
+import optuna
+import pandas as pd
+import pytest
+
+from gsvae_tune.execution.objectives import VALLEY, load_objective
+from gsvae_tune.execution.searcher import LedgerSearcher
+from gsvae_tune.execution.simulation import simulate
+from gsvae_tune.search import studies
+from gsvae_tune.search.ledger import Assignment, Ledger, open_storage
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.paths import StudyPaths
+from gsvae_tune.study.records import TrialResult, TrialState
+
+
+def study(table=VALLEY, **more):
+    overrides = {"simulate.table": str(table), "search.trials": 12, "search.lookahead": 4, **more}
+    return studies.load("digits", {key: (value, key) for key, value in overrides.items()})
+
+
+def run(config, folder, slots=4, stop_after=None):
+    """Simulate, or drop dead after so many ends; return what was simulated and in what order."""
+    paths, order = StudyPaths(folder), []
+    folder.mkdir(exist_ok=True)
+    ledger = Ledger(config, paths, open_storage(None, paths), "me")
+
+    def ended(arm, number, result):
+        order.append((arm, number))
+        if len(order) == stop_after:
+            raise KeyboardInterrupt
+
+    searcher = LedgerSearcher(ledger, paths)
+    try:
+        done = simulate(searcher, load_objective(config), slots, paths, lambda *_: None, ended)
+    except KeyboardInterrupt:
+        done = None
+    return done, order
+
+
+def told(folder, arm):
+    journal = open_storage(None, StudyPaths(folder))
+    trials = optuna.load_study(study_name=f"digits-simulated/{arm}", storage=journal).trials
+    return [(t.number, t.state, t.value, t.params) for t in trials]
+
+
+def test_every_trial_ends_once_and_slots_are_accounted_for(tmp_path):
+    done, order = run(study(), tmp_path)
+    assert sorted(order) == [(arm, n) for arm in ("fixed-factor", "pair") for n in range(12)]
+    results = [TrialResult.read(p) for p in tmp_path.glob("trials/*/*/result.json")]
+    assert done.trials == len(results) == 24
+    assert done.busy_s == pytest.approx(sum(result.wall_s for result in results))
+    assert done.busy_s <= done.slots * done.wall_s
+    assert 0 <= done.idle_share < 1
+
+
+def test_more_slots_take_less_simulated_time_and_suggest_the_same(tmp_path):
+    one, _ = run(study(), tmp_path / "one", slots=1)
+    eight, _ = run(study(), tmp_path / "eight", slots=8)
+    assert one.wall_s == pytest.approx(one.busy_s)
+    assert eight.wall_s < one.wall_s / 3
+    for arm in ("pair", "fixed-factor"):
+        assert told(tmp_path / "one", arm) == told(tmp_path / "eight", arm)
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 17])
+def test_a_killed_simulation_goes_on(tmp_path, stop_after):
+    run(study(), tmp_path / "whole")
+    _, first = run(study(), tmp_path / "killed", stop_after=stop_after)
+    _, rest = run(study(), tmp_path / "killed", slots=2)
+    assert len(first) == stop_after
+    assert not set(first) & set(rest)
+    for arm in ("pair", "fixed-factor"):
+        assert told(tmp_path / "killed", arm) == told(tmp_path / "whole", arm)
+
+
+def test_the_valley_is_lowest_where_it_says():
+    objective = load_objective(study())
+
+    def value(number, **params):
+        return objective(Assignment("pair", number, params, "random")).value
+
+    best = value(0, tau_start=0.5, learning_rate=3e-3)
+    assert best == value(0, tau_start=0.5, learning_rate=3e-3)  # the same whenever asked
+    assert best < value(0, tau_start=4.0, learning_rate=3e-3)
+    assert best < value(0, tau_start=0.5, learning_rate=1e-4)
+
+
+@pytest.fixture(params=["parquet", "csv"])
+def recorded(tmp_path, request):
+    frame = pd.DataFrame(
+        {
+            "arm": ["pair", "pair", "pair", "fixed-factor"],
+            "state": ["complete", "complete", "failed", "complete"],
+            "value": [20.0, 25.0, None, 22.0],
+            "epochs": [60, 60, 3, 60],
+            "steps": [600, 600, 30, 600],
+            "wall_s": [10.0, 20.0, 1.0, 30.0],
+            "error": [None, None, "diverged: branch a", None],
+            "param_tau_start": [0.1, 4.0, 4.0, 1.0],
+            "param_rule_a": ["cool", "cool", "hold", None],
+        }
+    )
+    path = tmp_path / f"trials.{request.param}"
+    frame.to_parquet(path) if request.param == "parquet" else frame.to_csv(path, index=False)
+    return path
+
+
+def test_a_recorded_table_answers_with_its_nearest_trial(recorded):
+    objective = load_objective(study(recorded))
+
+    def ask(arm="pair", **params):
+        return objective(Assignment(arm, 0, params, "random"))
+
+    assert ask(tau_start=0.15, rule_a="cool").value == 20.0
+    assert ask(tau_start=3.0, rule_a="cool").value == 25.0
+    lost = ask(tau_start=3.0, rule_a="hold")
+    assert (lost.state, lost.value, lost.error) == (TrialState.FAILED, None, "diverged: branch a")
+    assert ask("fixed-factor", tau_start=0.1).wall_s == 30.0
+    # between 0.1 and 4 on the logarithmic scale, not the linear one
+    assert ask(tau_start=0.55, rule_a="cool").value == 20.0
+
+
+def test_a_whole_study_can_be_simulated_from_a_table(tmp_path, recorded):
+    config = study(recorded)
+    run(config, tmp_path / "s")
+    assert {value for _, _, value, _ in told(tmp_path / "s", "pair")} <= {20.0, 25.0, None}
+    assert {value for _, _, value, _ in told(tmp_path / "s", "fixed-factor")} == {22.0}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"", "cannot be read"),
+        (b"arm,number\npair,1\n", "lacks the columns state, value, wall_s"),
+        (b"arm,state,value,wall_s\npair,complete,1.0,2.0\n", "no finished trial of arm fixed-fac"),
+        (b"arm,state,value,wall_s\npair,running,,\n", "no finished trial of arm pair"),
+    ],
+)
+def test_tables_that_cannot_serve_are_refused(tmp_path, content, message):
+    path = tmp_path / "trials.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_objective(study(path))
+
+
+def test_a_damaged_parquet_file_is_one_message(tmp_path):
+    path = tmp_path / "trials.parquet"
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_objective(study(path))
+
+
+def test_simulated_studies_keep_out_of_real_ones_folders():
+    config = study()
+    assert config.name == "digits-simulated"
+    assert studies.load("digits").name == "digits"
+    assert config.digest() != studies.load("digits").digest()
+    more_slots = study(**{"simulate.slots": 3})
+    assert more_slots.digest() == config.digest()
+
+
+def test_the_command(tmp_path):
+    from typer.testing import CliRunner
+
+    from gsvae_tune.cli import app
+
+    words = ["run", "digits", "--simulate", "valley", "--simulated-slots", "8", "--trials", "5",
+             "--out", str(tmp_path)]  # fmt: skip
+    for said in ("simulated 10 trials on 8 slots", "finished already"):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        assert said in " ".join(done.output.split())
+    stored = json.loads((tmp_path / "digits-simulated/study.json").read_text())
+    assert stored["config"]["simulate"] == {"table": "valley", "slots": 8}
