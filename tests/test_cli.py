@@ -40,7 +40,8 @@ def test_help_and_version(cli):
 
 
 def test_every_flag_of_run_sets_a_key_that_exists():
-    config = studies.load("digits").model_dump()
+    simulated = {"simulate.table": ("valley", "--simulate")}
+    config = studies.load("digits", simulated).model_dump()
     for key in FLAGS.values():
         value = config
         for part in key.split("."):
