@@ -124,8 +124,15 @@ def run(
     for pair in set_ or []:
         key, value = _key_value(pair)
         overrides[key] = (value, f"--set {key}=")
+    if simulated_slots is not None and simulate is None:
+        raise InputError(
+            "simulates nothing by itself",
+            where="--simulated-slots",
+            legal="with --simulate TABLE, or --simulate valley",
+        )
     config = studies.load(study, overrides)
 
+    from gsvae_tune.execution.progress import duration
     from gsvae_tune.execution.runner import run_study
     from gsvae_tune.report import summary
     from gsvae_tune.study.paths import StudyPaths
@@ -155,9 +162,8 @@ def run(
         )  # fmt: skip
     if done.simulated is not None:
         console.print(
-            f"simulated {done.simulated.trials} trials on {done.simulated.slots} slots, nothing "
-            "was trained: "
-            f"{done.simulated.wall_s / 3600:.1f} hours in simulated time, slots idle "
+            f"this run simulated {done.simulated.trials} trials on {done.simulated.slots} slots: "
+            f"{duration(done.simulated.wall_s)} of simulated time, slots idle "
             f"{done.simulated.idle_share:.1%} of it",
             highlight=False,
         )
@@ -359,20 +365,22 @@ def bench(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from gsvae_tune.bench import results, suite
+    from gsvae_tune.execution.cluster import interruptible
     from gsvae_tune.execution.progress import duration
 
     unknown = [name for name in part or [] if name not in results.PARTS]
     if unknown:
         raise InputError(f"no part {unknown[0]!r}", where="bench", legal=", ".join(results.PARTS))
-    wanted = part or [name for name in results.PARTS if name != "gpu" or results.has_gpu()]
-    if "gpu" in wanted and not results.has_gpu():
+    gpu = results.gpu_name()
+    wanted = part or [name for name in results.PARTS if name != "gpu" or gpu]
+    if "gpu" in wanted and not gpu:
         raise InputError("PyTorch sees no NVIDIA GPU here", where="gpu", legal="any other part")
     total = sum(results.PARTS[name] for name in wanted) / (8 if quick else 1)
     errors.print(
         f"about {duration(total)} on two cores; leave the machine alone meanwhile", highlight=False
     )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
+    with interruptible(), Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task("", total=sum(results.PARTS[name] for name in wanted))
         found = results.run(
             wanted,
@@ -387,8 +395,9 @@ def bench(
     for shown in results.tables(found):
         console.print(shown, highlight=False)
     console.print(
-        "Ratios are medians of measurements taken in turn in this run; higher is better.\n"
-        "next: gsvae-tune bench --json > bench.json\n      keeps them for comparison",
+        "x: times as fast, medians of measurements taken in turn; whole studies ran once each"
+        + (", and with --quick they measure starting up" if quick and "study" in wanted else "")
+        + ".\nnext: gsvae-tune bench --json > bench.json\n      keeps them for comparison",
         highlight=False,
     )
 

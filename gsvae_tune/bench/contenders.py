@@ -19,9 +19,10 @@ import torch
 
 from gsvae_tune.bench import plain
 from gsvae_tune.search import studies
-from gsvae_tune.study.config import StudyConfig
-from gsvae_tune.tau import PairController
-from gsvae_tune.vae.data import Splits
+from gsvae_tune.study.config import Precision, StudyConfig
+from gsvae_tune.tau import OpenLoopController, PairController
+from gsvae_tune.tau.schedules import Constant
+from gsvae_tune.vae.data import Splits, load_splits
 from gsvae_tune.vae.memory import keep_freed_memory
 from gsvae_tune.vae.training import PairTraining
 
@@ -137,6 +138,35 @@ def measure(epoch: Epoch, repeats: int, device: str) -> float:
     return statistics.median(seconds)
 
 
+def mean_over(epoch: Epoch, window_s: float, device: str) -> float:
+    """Return the mean seconds of the epochs that begin within so many seconds."""
+    begun = time.perf_counter()
+    count = 0
+    while time.perf_counter() - begun < window_s:
+        epoch()
+        _wait(device)
+        count += 1
+    return (time.perf_counter() - begun) / count
+
+
+def rounded(precision: Precision, epochs: int, device: str) -> dict[str, Any]:
+    """Train the digits' VAE; return each member's loss at the end, in nats, and the seconds."""
+    study = studies.load("digits")
+    splits = load_splits(study.data, study.seed)
+    keep_freed_memory()
+    training = PairTraining(
+        splits,
+        study.model,
+        study.training.model_copy(update={"epochs": epochs, "precision": precision}),
+        list(range(5)),
+        OpenLoopController(Constant(0.5), Constant(1.0), 5),
+        learning_rate=3e-3,
+        device=device,
+    )
+    *_, last = training.epochs()
+    return {"nats": np.ravel(last.val_neg_elbo_nats).tolist(), "wall_s": last.wall_s}
+
+
 def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -152,6 +182,9 @@ def main() -> None:
     what = json.loads(sys.argv[1])
     device = what.get("device", "cpu")
     torch.set_num_threads(what.get("threads", 1))
+    if "precision" in what:
+        _answer(json.dumps(rounded(what["precision"], what["epochs"], device)))
+        return
     fraction = what.get("gpu_fraction")
     if device == "cuda" and fraction:
         torch.cuda.set_per_process_memory_fraction(fraction)
@@ -160,10 +193,13 @@ def main() -> None:
     epoch()  # warm-up, and where it compiles, compiling
     warm_up_s = time.perf_counter() - begun
     epoch()
-    if what.get("together"):  # the others of this GPU are ready too when a line comes
+    if "window_s" in what:
         _answer("ready")
-        sys.stdin.readline()
-    found = {"epoch_s": measure(epoch, what["repeats"], device), "warm_up_s": warm_up_s}
+        sys.stdin.readline()  # comes when the others of this GPU are ready too
+        epoch_s = mean_over(epoch, what["window_s"], device)
+    else:
+        epoch_s = measure(epoch, what["repeats"], device)
+    found = {"epoch_s": epoch_s, "warm_up_s": warm_up_s}
     if device == "cuda":
         found["peak_gib"] = torch.cuda.max_memory_reserved() / 2**30
     _answer(json.dumps(found))

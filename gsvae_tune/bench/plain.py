@@ -36,14 +36,20 @@ class PlainVAE(nn.Module):
         widths = [shape.pixels, *shape.hidden, shape.latents * shape.categories]
         self.encoder, self.decoder = _perceptron(widths), _perceptron(widths[::-1])
 
-    def forward(self, images: Tensor, tau: float, *, hard: bool = False) -> Tensor:
-        """Return each image's negative ELBO, (batch,)."""
+    def forward(
+        self, images: Tensor, tau: float, *, hard: bool = False, samples: int = 1
+    ) -> Tensor:
+        """Return each image's negative ELBO, (batch,), the mean of so many code samples."""
         logits = self.encoder(images).view(-1, self.shape.latents, self.shape.categories)
-        codes = functional.gumbel_softmax(logits, tau=tau, hard=hard)
-        pixels = self.decoder(codes.flatten(1))
-        nll = functional.binary_cross_entropy_with_logits(pixels, images, reduction="none").sum(-1)
         log_q = functional.log_softmax(logits, dim=-1)
-        return nll + (log_q.exp() * (log_q + math.log(self.shape.categories))).sum((-2, -1))
+        loss = (log_q.exp() * (log_q + math.log(self.shape.categories))).sum((-2, -1))
+        for _ in range(samples):
+            codes = functional.gumbel_softmax(logits, tau=tau, hard=hard)
+            nll = functional.binary_cross_entropy_with_logits(
+                self.decoder(codes.flatten(1)), images, reduction="none"
+            )
+            loss = loss + nll.sum(-1) / samples
+        return loss
 
 
 def _perceptron(widths: Sequence[int]) -> nn.Sequential:
@@ -83,7 +89,6 @@ def evaluate(model: PlainVAE, batches: Iterable[tuple[Tensor, ...]], samples: in
     """Return the mean negative ELBO with one-hot codes."""
     total, count = 0.0, 0
     for (batch,) in batches:
-        for _ in range(samples):
-            total += model(batch, 1.0, hard=True).sum().item() / samples
+        total += model(batch, 1.0, hard=True, samples=samples).sum().item()
         count += len(batch)
     return total / count

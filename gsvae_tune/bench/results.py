@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from rich.console import RenderableType
@@ -18,7 +19,8 @@ PARTS = {
     "member-epoch": 230.0,
     "stacking": 160.0,
     "compile": 90.0,
-    "study": 540.0,
+    "precision": 20.0,
+    "study": 600.0,
     "startup": 90.0,
     "suggest": 60.0,
     "gpu": 240.0,
@@ -35,25 +37,30 @@ def run(parts: Sequence[str], effort: Effort, threads: int, say: Say, done: Say)
         say: called with what is measured now.
         done: called with the name of each part that has ended.
     """
-    slots = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found: dict[str, Any] = {
-        "machine": hardware(), "versions": versions(), "threads": threads,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": hardware() | {"gpu": gpu_name()}, "versions": versions(), "threads": threads,
     }  # fmt: skip
     jobs: dict[str, Callable[[], dict[str, Any]]] = {
         "member-epoch": lambda: {"member_epoch": suite.member_epoch(effort, threads, say)},
         "stacking": lambda: {"stacking": suite.stacking(effort, threads, say)},
         "compile": lambda: {"compile": suite.compiling(effort, threads, say)},
-        "study": lambda: suite.study(effort, slots or 1, say),
+        "precision": lambda: {"precision": suite.precision(effort, say)},
+        "study": lambda: suite.study(effort, min(2, os.cpu_count() or 1), say),
         "startup": lambda: _startup(suite.startup(effort, say)),
         "suggest": lambda: {"suggest_ms": suite.suggestions(effort, say)},
         "gpu": lambda: {
             "gpu": suite.gpu(effort, say)
             | {"compile": suite.compiling(effort, 1, say, device="cuda")}
+            | {"precision": suite.precision(effort, say, device="cuda")}
         },
     }
-    for part in parts:
-        found |= jobs[part]()
-        done(part)
+    try:
+        for part in parts:
+            found |= jobs[part]()
+            done(part)
+    finally:
+        suite.stop_all()
     return found
 
 
@@ -61,16 +68,17 @@ def _startup(found: dict[str, float]) -> dict[str, Any]:
     return {"startup_ratio": found["ratio"], "startup_s": found["seconds"]}
 
 
-def has_gpu() -> bool:
-    """Whether PyTorch sees an NVIDIA GPU here."""
+def gpu_name() -> str | None:
+    """Return the NVIDIA GPU that PyTorch sees here, None where it sees none."""
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def tables(found: dict[str, Any]) -> list[RenderableType]:
     """Return what `bench` prints."""
     makers = {
+        "precision": _precision,
         "member_epoch": _member_epoch, "stacking": _stacking, "compile": _compile, "gpu": _gpu,
     }  # fmt: skip
     shown: list[RenderableType] = [make(found[key]) for key, make in makers.items() if key in found]
@@ -85,14 +93,14 @@ def tables(found: dict[str, Any]) -> list[RenderableType]:
 
 def _member_epoch(found: dict[str, Any]) -> Table:
     table = _table("training, 5 replicates (10 members)", "shape", "us a member and step",
-                   "x plain loop", "of torch's products", "of fastest products")  # fmt: skip
+                   "x plain loop", "share of its products", "of torch's own")  # fmt: skip
     for shape, row in found.items():
         table.add_row(
             shape,
             f"{row['us_per_member_step']:.0f}",
             f"{row['vs_plain']:.2f}",
             f"{row['floor_share']:.0%}",
-            f"{row['fastest_floor_share']:.0%}",
+            f"{row['torch_floor_share']:.0%}",
         )
     return table
 
@@ -112,6 +120,14 @@ def _compile(found: dict[str, Any]) -> Table:
             table.add_row(shape, row["error"], "-")
         else:
             table.add_row(shape, f"{row['speedup']:.2f}", f"{row['compile_s']:.1f}")
+    return table
+
+
+def _precision(found: dict[str, Any]) -> Table:
+    table = _table("rounded products, digits", "precision", "loss moves by (nats)", "x float32")
+    for name, row in found.items():
+        moved = f"{row['nats']:+.3f} +- {row['standard_error']:.3f}"
+        table.add_row(name, moved, f"{row['speedup']:.2f}")
     return table
 
 

@@ -57,7 +57,7 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Treat SIGTERM (a batch system's warning) like Ctrl-C; after ray.init, which also takes it."""
+    """Treat SIGTERM (a batch system's warning) like Ctrl-C. ray.init takes it: enter anew after."""
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from gsvae_tune.search.ledger import Assignment
+from gsvae_tune.search.studies import VALLEY
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.parameters import Scalar
@@ -22,7 +23,6 @@ from gsvae_tune.study.seeds import derive
 
 Objective = Callable[[Assignment], TrialResult]
 
-VALLEY = "valley"
 _PARAMETER = "param_"
 _DEVICE = "simulated"
 
@@ -77,7 +77,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
     from pyarrow import ArrowException, csv, parquet
 
     try:
-        table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+        if path.suffix == ".csv":
+            absent = csv.ConvertOptions(strings_can_be_null=True)  # an empty cell is no text
+            table = csv.read_csv(path, convert_options=absent)
+        else:
+            table = parquet.read_table(path)
     except (OSError, ArrowException) as error:
         raise InputError(
             f"cannot be read: {str(error).splitlines()[0]}",
@@ -92,7 +96,40 @@ def _read(path: Path) -> list[dict[str, Any]]:
             legal="a table of trials, like a study's tables/trials.parquet",
         )
     ended = {state.value for state in TrialState} - {TrialState.RUNNING.value}
-    return [row for row in table.to_pylist() if row["state"] in ended and row["wall_s"] is not None]
+    rows = [row for row in table.to_pylist() if row["state"] in ended]
+    for index, row in enumerate(rows):
+        _check(row, f"{path}, finished trial {index + 1}")
+    return rows
+
+
+def _check(row: Mapping[str, Any], where: str) -> None:
+    complete = row["state"] == TrialState.COMPLETE.value
+    wrong = {
+        "wall_s": not (_is_number(row["wall_s"]) and row["wall_s"] >= 0),
+        "value": not _is_number(row["value"]) and (complete or row["value"] is not None),
+        "epochs": not _is_count(row.get("epochs")),
+        "steps": not _is_count(row.get("steps")),
+    } | {
+        key: not (value is None or isinstance(value, bool | int | float | str))
+        for key, value in row.items()
+        if key.startswith(_PARAMETER)
+    }
+    for key, is_wrong in wrong.items():
+        if is_wrong:
+            raise InputError(
+                f"{key}: {row[key]!r}",
+                where=where,
+                legal="wall_s: seconds, at least 0; value: a number where complete; epochs and "
+                "steps: whole numbers or nothing; settings: numbers or texts",
+            )
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (_is_number(value) and value == int(value) and value >= 0)
 
 
 class _Recorded:
@@ -114,8 +151,8 @@ class _Recorded:
         for name, positions in self._columns.items():
             gap = np.abs(positions - self._place[name](params.get(name)))
             # Absent (nan) on both sides is no difference, on one side a whole one.
-            absent = np.isnan(positions) & (params.get(name) is None)
-            distance += np.where(absent, 0.0, np.nan_to_num(np.minimum(gap, 1.0), nan=1.0))
+            both_absent = np.isnan(positions) & (params.get(name) is None)
+            distance += np.where(both_absent, 0.0, np.nan_to_num(np.minimum(gap, 1.0), nan=1.0))
         row = self.rows[int(np.argmin(distance))]
         return TrialResult(
             state=TrialState(row["state"]),
@@ -130,13 +167,17 @@ class _Recorded:
 
 def _scale(values: list[Scalar]) -> Callable[[Scalar | None], float]:
     """Return the position of a value: numbers in [0, 1] over the recorded range, choices apart."""
-    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if not values or not numeric:
+    numbers = [value for value in values if _is_number(value)]
+    if not numbers or len(numbers) < len(values):
         codes = {repr(value): float(code) for code, value in enumerate(dict.fromkeys(values))}
         return lambda value: math.nan if value is None else codes.get(repr(value), -1.0)
-    low, high = float(min(values)), float(max(values))
-    if low > 0 and high > 10 * low:  # a range over decades is searched on a logarithmic scale
-        width = math.log(high / low)
-        return lambda v: math.nan if v is None else math.log(max(float(v), 1e-300) / low) / width
-    width = high - low or 1.0
-    return lambda value: math.nan if value is None else (float(value) - low) / width
+    low, high = float(min(numbers)), float(max(numbers))
+    decades = low > 0 and high > 10 * low  # such a range is searched on a logarithmic scale
+    width = math.log(high / low) if decades else high - low or 1.0
+
+    def place(value: Scalar | None) -> float:
+        if not _is_number(value):
+            return math.nan  # absent, or of another kind
+        return math.log(max(value, 1e-300) / low) / width if decades else (value - low) / width
+
+    return place

@@ -20,6 +20,11 @@ class TrialResources:
     slots: int
 
 
+def one_of(trials: int) -> float:
+    """Return the fraction of a GPU that lets so many trials share it, to four digits."""
+    return math.floor(1e4 / trials) / 1e4  # rounded up, one trial fewer would fit
+
+
 def plan(wanted: ResourcesConfig, cpus: float, gpus: float) -> TrialResources:
     """Divide a machine or cluster among trials.
 

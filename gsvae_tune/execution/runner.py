@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -28,7 +28,7 @@ from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState
-from gsvae_tune.study.studyfile import check_study, driver_lock, write_study
+from gsvae_tune.study.studyfile import DataFacts, check_study, driver_lock, write_study
 from gsvae_tune.vae.data import Splits, load_splits
 
 if TYPE_CHECKING:
@@ -58,19 +58,22 @@ def run_study(config: StudyConfig, console: Console) -> Run:
     paths = StudyPaths.of(config.out, config.name)
     objective = load_objective(config) if config.simulate else None
     with ExitStack() as stack:
+        stack.enter_context(interruptible())
         stack.enter_context(driver_lock(paths))
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(_load, config)
         machine = None
         if objective is None and not paths.exists() and not _failed_at_once(loading):
             # A new study will train: Ray starts while the data load.
             machine = stack.enter_context(running_ray(config.resources))
+            stack.enter_context(interruptible())  # ray.init takes the signal for itself
         splits = loading.result()
-        owner = check_study(paths, config, splits)
+        facts: DataFacts = splits or NoData()
+        owner = check_study(paths, config, facts)
         if config.storage is None:
             mend_journal(paths)
         storage = open_storage(config.storage, paths)
         refuse_foreign(config, paths, storage, owner)
-        write_study(paths, config, splits, owner)  # from here on the folder is this study's
+        write_study(paths, config, facts, owner)  # from here on the folder is this study's
         ledger = Ledger(config, paths, storage, owner)
         arms = {name: ArmProgress(config.search.trials) for name in config.arms}
         before = list(read_trials(config, paths, storage, owner))
@@ -83,9 +86,10 @@ def run_study(config: StudyConfig, console: Console) -> Run:
             return Run(paths, 0)
         if objective is not None:
             return _simulate(config, paths, ledger, objective, arms, console)
+        assert splits is not None  # noqa: S101 - there is something to train
         if machine is None:
             machine = stack.enter_context(running_ray(config.resources))
-        stack.enter_context(interruptible())
+            stack.enter_context(interruptible())
         from gsvae_tune.execution.tuning import search
 
         resources = plan(config.resources, *machine)
@@ -96,8 +100,18 @@ def run_study(config: StudyConfig, console: Console) -> Run:
         return Run(paths, ended)
 
 
-def _load(config: StudyConfig) -> Splits:
-    """Load the data and, for later, the modules that take long to import."""
+@dataclass(frozen=True)
+class NoData:
+    """What study.json says of the images of a simulated study."""
+
+    checksum: str = "none: simulated"
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def _load(config: StudyConfig) -> Splits | None:
+    """Load the data and, for later, the modules that take long to import; None to simulate."""
+    if config.simulate:
+        return None
     splits = load_splits(config.data, config.seed)
     if len(splits.train) < config.training.batch_size:
         raise InputError(
@@ -111,7 +125,7 @@ def _load(config: StudyConfig) -> Splits:
     return splits
 
 
-def _failed_at_once(loading: Future[Splits]) -> bool:
+def _failed_at_once(loading: Future[Splits | None]) -> bool:
     wait([loading], timeout=_QUICK_S)
     return loading.done() and loading.exception() is not None
 
@@ -132,7 +146,7 @@ def _simulate(
     slots = config.simulate.slots
     progress = StudyProgress(config.name, arms, config.training.epochs, slots)
     _note_lookahead(console, config, slots)
-    with make_view(progress, console) as view, interruptible():
+    with make_view(progress, console) as view:
 
         def ended(arm: str, number: int, result: TrialResult) -> None:
             progress.ended(arm, number, result)
@@ -162,8 +176,8 @@ def _note_lookahead(console: Console, config: StudyConfig, slots: int) -> None:
     usable = config.search.lookahead * len(config.arms)
     if usable < slots:
         console.print(
-            f"note: search.lookahead {config.search.lookahead} lets {usable} of "
-            f"{slots} slots work; a study that begins with "
-            f"--set search.lookahead={-(-slots // len(config.arms))} uses all",
+            f"note: search.lookahead {config.search.lookahead} lets {usable} of {slots} slots "
+            f"work; begin a study with at least --set search.lookahead="
+            f"{-(-slots // len(config.arms))}, more where trials differ in length",
             highlight=False,
         )

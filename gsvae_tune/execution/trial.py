@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gsvae_tune.execution.resources import one_of
 from gsvae_tune.search.arms import ARMS
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.paths import TrialPaths
@@ -116,15 +117,10 @@ def _what_fits(build: Callable[[], PairTraining], device: torch.device) -> str:
             needed = torch.cuda.max_memory_reserved() * _HEADROOM
             fraction = needed / torch.cuda.get_device_properties(device).total_memory
             if fraction <= 1.0:
-                return f"--gpus-per-trial {fitting_fraction(fraction):g} would fit"
+                return f"--gpus-per-trial {one_of(math.floor(1.0 / fraction)):g} would fit"
         except torch.OutOfMemoryError:
             pass
     return "fewer replicates or a smaller batch may fit"
-
-
-def fitting_fraction(needed: float) -> float:
-    """Return the smallest fraction 1/k of a GPU that is at least ``needed``, to four digits."""
-    return math.floor(1e4 / math.floor(1.0 / needed)) / 1e4  # rounded up, k would not fit
 
 
 def _train(

@@ -54,6 +54,7 @@ class StudyStatus:
     folder: str
     driver: bool
     arms: dict[str, ArmStatus]
+    simulated: str | None = None  # what its numbers come from, where nothing was trained
 
 
 def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> StudyStatus:
@@ -71,7 +72,8 @@ def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> Study
             unfinished=count[TrialState.RUNNING],
             best=_best(own),
         )
-    return StudyStatus(config.name, str(paths.root), is_running(paths), arms)
+    simulated = config.simulate.table if config.simulate else None
+    return StudyStatus(config.name, str(paths.root), is_running(paths), arms, simulated)
 
 
 def _rows(config: StudyConfig, paths: StudyPaths, storage: str | None) -> list[TrialRow]:
@@ -101,6 +103,8 @@ def export(config: StudyConfig, paths: StudyPaths, storage: str | None) -> dict[
 def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
     """Yield what `gsvae-tune status` prints of one study."""
     state = "running" if seen.driver else "no driver"
+    if seen.simulated:
+        state += ", simulated"
     table = Table(title=f"{escape(seen.folder)} ({state})", title_justify="left")
     for column in ("arm", "complete", "pruned", "failed", "unfinished", "best", LOSS):
         table.add_column(column, justify="left" if column == "arm" else "right")
@@ -130,6 +134,9 @@ def search_result(seen: StudyStatus, replicates: pd.DataFrame) -> Iterator[Rende
         table.add_row(name, *map(str, counts), *found)
     yield table
     yield from _best_settings({name: arm.best for name, arm in seen.arms.items()})
+    if seen.simulated:
+        yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
+        return
     yield (
         "Negative ELBO with one-hot codes on the validation split, mean over replicates ± standard "
         "deviation; lower is better.\n[bold]This is a search result and not yet evidence[/bold]: "

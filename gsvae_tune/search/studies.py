@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gsvae_tune.study.parameters import Choice, Fixed, Range
 from gsvae_tune.study.paths import expand
 
 SIMULATED = "-simulated"  # end of the name of every study that trains nothing
+VALLEY = "valley"  # the formula that stands for a table
 
 
 def shipped() -> dict[str, Path]:
@@ -63,10 +65,30 @@ def load(study: str, overrides: Mapping[str, tuple[Any, str]] | None = None) -> 
         override(raw, key, value, flag)
     config = parse(raw, str(path), {key: flag for key, (_, flag) in (overrides or {}).items()})
     check(config, str(path))
-    if config.simulate and not config.name.endswith(SIMULATED):
-        # Never in the folder of the study that trains.
-        config = config.model_copy(update={"name": config.name[: 64 - len(SIMULATED)] + SIMULATED})
-    return config
+    return _simulated(config) if config.simulate else config
+
+
+def _simulated(config: StudyConfig) -> StudyConfig:
+    """Keep a simulated study out of the folder of the one that trains; note what its table holds.
+
+    Raises:
+        InputError: the table is no file.
+    """
+    assert config.simulate is not None  # noqa: S101 - the caller saw it
+    name, simulate = config.name, config.simulate
+    if not name.endswith(SIMULATED):
+        name = name[: 64 - len(SIMULATED)] + SIMULATED
+    if simulate.table != VALLEY:
+        path = expand(simulate.table, "simulate.table")
+        if not path.is_file():
+            raise InputError(
+                f"{simulate.table!r} is no file",
+                where="simulate.table (--simulate)",
+                legal=f"{VALLEY}, or a .parquet or .csv of trials, as in a study's tables folder",
+            )
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        simulate = simulate.model_copy(update={"checksum": checksum})
+    return config.model_copy(update={"name": name, "simulate": simulate})
 
 
 def check(config: StudyConfig, where: str) -> None:

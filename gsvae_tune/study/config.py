@@ -91,7 +91,8 @@ class TrainingConfig(Frozen):
     precision: Precision = Field(
         "float32",
         description="of the matrix products: float32; tf32 (NVIDIA GPUs round operands, others do "
-        "not); bfloat16 (operands rounded on every device, sums in float32)",
+        "not); bfloat16 (operands and results rounded on every device, sums in float32; the losses "
+        "that rank trials are then computed so too)",
     )
     compile: bool = Field(
         default=False,
@@ -178,6 +179,9 @@ class SimulateConfig(Frozen):
         "valley, a formula"
     )
     slots: int = Field(16, ge=1, le=1_000_000, description="simulated trials at once")
+    checksum: str | None = Field(
+        None, description="SHA-256 of the table's file; filled in when the study is read"
+    )
 
 
 class ArmConfig(Frozen):
@@ -227,6 +231,8 @@ class StudyConfig(Frozen):
         del whole["data"]["dir"], whole["search"]["trials"], whole["training"]["checkpoint_s"]
         if whole["simulate"]:
             del whole["simulate"]["slots"]
+            if whole["simulate"]["checksum"]:  # what is in the table matters, not where it lies
+                del whole["simulate"]["table"]
         # Where one's own images lie does not matter: their checksum is compared.
         whole["data"]["source"] = whole["data"]["source"].partition(":")[0]
         return whole

@@ -26,6 +26,9 @@ def product(precision: Precision) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     float32 is exact; tf32 lets NVIDIA GPUs round operands to 10 bits of mantissa and changes
     nothing elsewhere; bfloat16 rounds operands and results to 7 bits on every device and
     accumulates in float32.
+
+    PyTorch has one such setting a process: it holds for the caller's own products too, and until
+    this is called again.
     """
     torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     onednn = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]

@@ -3,6 +3,9 @@
 A stream is named, never carried on: (replicate's seed, purpose, epoch, ...) spell the seed of each
 block of numbers. So a checkpoint holds no generator, and a replicate draws the same numbers
 whether it is trained alone or stacked with others.
+
+The same name gives other numbers on a GPU than on a CPU (each draws with its own generator), so
+trials that are to be compared seed by seed train on the same kind of device.
 """
 
 from __future__ import annotations

@@ -174,6 +174,7 @@ class PairTraining:
         # Whether training is compiled: "yes", or "no" and why not.
         self.compiled = "yes" if training.compile else "no: training.compile is off"
         self._losses = _compiled_losses(self._device.type) if training.compile else member_losses
+        self._is_compiling = training.compile  # at the first step, and never later
         self._optimizer = FusedAdam(self.model.parameters(), learning_rate)
         self._code_shape = (model.latents, model.categories)
         # Steps whose noise is drawn in one go, whatever the number of replicates.
@@ -279,17 +280,25 @@ class PairTraining:
         """
         if self._device.type == "cuda" and self._losses is not member_losses:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        try:
-            loss = self._descend(images, noise, tau)
-        except (RuntimeError, NotImplementedError, OSError) as error:
-            if self._losses is member_losses or isinstance(error, torch.OutOfMemoryError):
-                raise
-            # Weights are as before: an optimizer step is the last thing that a failure leaves out.
-            self.compiled = f"no: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
-            self._losses = member_losses
+        if self._is_compiling:
+            loss = self._descend_compiling(images, noise, tau)
+        else:
             loss = self._descend(images, noise, tau)
         self._optimizer.step()
         return loss
+
+    def _descend_compiling(self, images: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
+        """Take the first compiled step; where compiling fails, the same step without."""
+        self._is_compiling = False
+        try:
+            return self._descend(images, noise, tau)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - compilers fail in ways of their own
+            why = (str(error).strip().splitlines() or [""])[0]
+            self.compiled = f"no: {type(error).__name__}: {why}"
+            self._losses = member_losses
+            return self._descend(images, noise, tau)
 
     def _descend(self, images: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
         """Leave the gradients of one batch in the parameters; return the losses, (members,)."""

@@ -1,8 +1,12 @@
 """The benchmark measures what it says; its figures are no business of a test."""
 
-import dataclasses
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +32,7 @@ TINY = suite.Effort(
     study_epochs=1,
     startups=1,
     finished=(5, 20),
+    window_s=0.1,
 )
 
 
@@ -126,19 +131,63 @@ def test_compiling_is_measured():
 
 def test_trials_sharing_a_device_are_measured_together():
     """On the CPU here: what differs on a GPU is the device's name."""
-    effort = dataclasses.replace(TINY, steps={"digits": 2, "mnist": 1})
-    together = suite._contenders(effort, "stacked", "digits", "cpu", 2)
-    assert len(together) == 2
-    assert all(one["epoch_s"] > 0 for one in together)
-    broken = suite._contenders(effort, "stacked", "digits", "here", 2)
-    assert all("error" in one for one in broken)
+    found = suite.gpu(TINY, lambda _: None, device="cpu", counts=(1, 2))
+    assert found["vs_plain"] > 0
+    assert all(row["member_epochs_per_s"] > 0 for row in found["trials"].values())
+    assert found["best_fraction"] in (1.0, 0.5)
+
+
+def test_a_device_on_which_nothing_runs_is_said():
+    assert all("here" in one["error"] for one in suite._together(TINY, "digits", "here", 2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_benchmark_leaves_nothing_running(number):
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "gsvae_tune.cli", "bench", "stacking"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        listed = Path(f"/proc/{bench.pid}/task/{bench.pid}/children")
+        children = wait_for(lambda: listed.read_text().split())
+        time.sleep(0.3)
+        bench.send_signal(number)
+        bench.communicate(timeout=60)
+        assert bench.returncode == (-9 if number == signal.SIGKILL else 130)
+        wait_for(lambda: not any(is_running(child) for child in children))
+    finally:
+        bench.kill()
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition):
+    for _ in range(200):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not come about")
+
+
+@pytest.mark.slow
+def test_rounded_products_are_measured():
+    found = suite.precision(TINY, lambda _: None)
+    assert found["tf32"]["nats"] == 0.0  # no NVIDIA GPU here
+    assert found["bfloat16"]["nats"] != 0.0
 
 
 def test_tables_show_the_figures():
     found = {
         "member_epoch": {"digits": {"vs_plain": 5.43, "floor_share": 0.65,
-                                    "fastest_floor_share": 0.41, "us_per_member_step": 147.2}},
+                                    "torch_floor_share": 0.41, "us_per_member_step": 147.2}},
         "stacking": {"digits": {"1": 355.0, "2": 225.0}},
+        "precision": {"bfloat16": {"nats": -0.021, "standard_error": 0.03, "speedup": 0.97}},
         "compile": {"digits": {"speedup": 1.02, "compile_s": 3.1}, "mnist": {"error": "no c++"}},
         "study": {"vs_optuna": 3.21, "vs_raytune": 3.45, "trials_per_minute": 51.0},
         "overhead_share": 0.031,
@@ -154,7 +203,7 @@ def test_tables_show_the_figures():
         console.print(shown)
     text = console.export_text()
     for figure in ("5.43", "65%", "41%", "147", "355", "1.02", "no c++", "3.21", "3.45", "51.0",
-                   "3.1%", "1.61", "7.4 ms", "25.5", "0.25", "9.5", "0.71", "out of memory"):  # fmt: skip
+                   "3.1%", "1.61", "7.4 ms", "25.5", "0.25", "9.5", "0.71", "out of memory", "-0.021 +- 0.030", "0.97"):  # fmt: skip
         assert figure in text
 
 

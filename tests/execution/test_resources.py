@@ -1,6 +1,6 @@
 import pytest
 
-from gsvae_tune.execution.resources import plan
+from gsvae_tune.execution.resources import one_of, plan
 from gsvae_tune.study.config import ResourcesConfig
 from gsvae_tune.study.errors import InputError
 
@@ -30,3 +30,9 @@ def test_more_than_there_is():
         plan(ResourcesConfig(gpus_per_trial=0.5), 2, 0)
     with pytest.raises(InputError, match="3 CPUs, but there are 2"):
         plan(ResourcesConfig(cpus_per_trial=3.0), 2, 0)
+
+
+@pytest.mark.parametrize("trials", range(1, 13))
+def test_a_fraction_for_so_many_trials_lets_them_all_in(trials):
+    each = plan(ResourcesConfig(gpus_per_trial=one_of(trials)), cpus=64, gpus=1)
+    assert each.slots == trials

@@ -6,11 +6,12 @@ import optuna
 import pandas as pd
 import pytest
 
-from gsvae_tune.execution.objectives import VALLEY, load_objective
+from gsvae_tune.execution.objectives import load_objective
 from gsvae_tune.execution.searcher import LedgerSearcher
 from gsvae_tune.execution.simulation import simulate
 from gsvae_tune.search import studies
 from gsvae_tune.search.ledger import Assignment, Ledger, open_storage
+from gsvae_tune.search.studies import VALLEY
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState
@@ -88,6 +89,14 @@ def test_the_valley_is_lowest_where_it_says():
     assert best < value(0, tau_start=0.5, learning_rate=1e-4)
 
 
+def write(frame, path):
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
+    return path
+
+
 @pytest.fixture(params=["parquet", "csv"])
 def recorded(tmp_path, request):
     frame = pd.DataFrame(
@@ -103,9 +112,7 @@ def recorded(tmp_path, request):
             "param_rule_a": ["cool", "cool", "hold", None],
         }
     )
-    path = tmp_path / f"trials.{request.param}"
-    frame.to_parquet(path) if request.param == "parquet" else frame.to_csv(path, index=False)
-    return path
+    return write(frame, tmp_path / f"trials.{request.param}")
 
 
 def test_a_recorded_table_answers_with_its_nearest_trial(recorded):
@@ -123,6 +130,60 @@ def test_a_recorded_table_answers_with_its_nearest_trial(recorded):
     assert ask(tau_start=0.55, rule_a="cool").value == 20.0
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_an_absent_setting_is_nearest_to_an_absent_one(tmp_path, suffix):
+    frame = pd.DataFrame(
+        {
+            "arm": ["pair", "pair", "fixed-factor"], "state": ["complete"] * 3,
+            "value": [30.0, 20.0, 22.0], "wall_s": [1.0] * 3, "error": [None, "why", None],
+            "param_rule_a": ["cool", None, None], "param_factor_a": [0.5, None, 0.9],
+        }
+    )  # fmt: skip
+    objective = load_objective(study(write(frame, tmp_path / f"trials{suffix}")))
+    answer = objective(Assignment("pair", 0, {}, "random"))
+    assert (answer.value, answer.error) == (20.0, "why")
+    answer = objective(Assignment("pair", 0, {"rule_a": "cool", "factor_a": 0.6}, "random"))
+    assert (answer.value, answer.error) == (30.0, None)
+    # a setting of another kind than the recorded ones is only far away
+    assert objective(Assignment("pair", 0, {"factor_a": "cool"}, "random")).value in (20.0, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("wall_s", "long"), ("wall_s", -5.0), ("wall_s", float("inf")), ("wall_s", None),
+        ("value", "low"), ("value", None), ("value", float("inf")), ("value", True),
+        ("epochs", "many"), ("epochs", 1.5), ("steps", -1), ("param_tau_start", [1.0]),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_serve_are_refused(tmp_path, column, value):
+    row = {"arm": "pair", "state": "complete", "value": 1.0, "wall_s": 2.0, "epochs": 3, "steps": 4}
+    path = write(pd.DataFrame([row | {column: value}]), tmp_path / "trials.parquet")
+    with pytest.raises(InputError, match=rf"finished trial 1: {column}: "):
+        load_objective(study(path))
+
+
+def test_the_table_is_known_by_what_is_in_it(tmp_path, recorded):
+    config = study(recorded)
+    elsewhere = tmp_path / f"copy{recorded.suffix}"
+    elsewhere.write_bytes(recorded.read_bytes())
+    assert study(elsewhere).digest() == config.digest()
+    changed = pd.read_csv(recorded) if recorded.suffix == ".csv" else pd.read_parquet(recorded)
+    changed["value"] += 100
+    assert study(write(changed, recorded)).digest() != config.digest()
+
+
+def test_no_images_are_needed(tmp_path):
+    from rich.console import Console
+
+    from gsvae_tune.execution.runner import run_study
+
+    overrides = {"simulate.table": VALLEY, "search.trials": 2, "data.dir": str(tmp_path / "none"),
+                 "out": str(tmp_path)}  # fmt: skip
+    config = studies.load("mnist", {key: (value, key) for key, value in overrides.items()})
+    assert run_study(config, Console(quiet=True)).trained == 4
+
+
 def test_a_whole_study_can_be_simulated_from_a_table(tmp_path, recorded):
     config = study(recorded)
     run(config, tmp_path / "s")
@@ -133,7 +194,7 @@ def test_a_whole_study_can_be_simulated_from_a_table(tmp_path, recorded):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read"),
+        (None, "is no file"),
         (b"", "cannot be read"),
         (b"arm,number\npair,1\n", "lacks the columns state, value, wall_s"),
         (b"arm,state,value,wall_s\npair,complete,1.0,2.0\n", "no finished trial of arm fixed-fac"),
@@ -171,9 +232,17 @@ def test_the_command(tmp_path):
 
     words = ["run", "digits", "--simulate", "valley", "--simulated-slots", "8", "--trials", "5",
              "--out", str(tmp_path)]  # fmt: skip
-    for said in ("simulated 10 trials on 8 slots", "finished already"):
+    for said in ("this run simulated 10 trials on 8 slots", "finished already"):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
-        assert said in " ".join(done.output.split())
+        text = " ".join(done.output.split())
+        assert said in text
+        assert "Nothing was trained: the numbers come from valley." in text
+        assert "one-hot" not in text
+    assert "simulated)" in CliRunner().invoke(app, ["status", str(tmp_path)]).output
+    alone = CliRunner().invoke(app, ["run", "digits", "--simulated-slots", "4"])
+    assert "--simulated-slots" in str(alone.exception)
     stored = json.loads((tmp_path / "digits-simulated/study.json").read_text())
-    assert stored["config"]["simulate"] == {"table": "valley", "slots": 8}
+    assert stored["config"]["simulate"] == {
+        "table": "valley", "slots": 8, "checksum": None,
+    }  # fmt: skip

@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from gsvae_tune.execution import trial
-from gsvae_tune.execution.resources import plan
 from gsvae_tune.execution.trial import run_trial
 from gsvae_tune.search.ledger import Ledger, open_storage
-from gsvae_tune.study.config import ResourcesConfig
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState, read_json_lines
 from gsvae_tune.vae.data import load_splits
@@ -195,12 +193,3 @@ def test_what_fits_is_rehearsed_with_all_the_memory(monkeypatch):
     told = trial._what_fits(lambda: built, torch.device("cuda"))
     assert asked == [1.0, "rehearsed"]
     assert told == "--gpus-per-trial 0.3333 would fit"
-
-
-@pytest.mark.parametrize(
-    ("needed", "fraction"), [(0.9, 1.0), (0.5, 0.5), (0.3, 0.3333), (0.26, 0.3333), (0.01, 0.01)]
-)
-def test_fractions_that_fit_are_one_kth(needed, fraction):
-    assert trial.fitting_fraction(needed) == fraction
-    each = plan(ResourcesConfig(gpus_per_trial=fraction), cpus=200, gpus=1)
-    assert each.slots == round(1 / fraction)

@@ -38,8 +38,11 @@ def test_a_library_that_would_round_is_not_used(monkeypatch):
         onednn_is_exact.cache_clear()
 
 
-def test_the_probe_leaves_the_setting_as_it_was():
-    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+@pytest.mark.parametrize("setting", ["ieee", "bf16"])
+def test_the_probe_leaves_the_setting_as_it_was(setting):
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = setting
     onednn_is_exact.cache_clear()
     onednn_is_exact()
-    assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+    assert torch.backends.mkldnn.matmul.fp32_precision == setting
+    torch.backends.mkldnn.matmul.fp32_precision = before

@@ -17,7 +17,7 @@ from gsvae_tune.tau.schedules import Constant, FixedFactor
 from gsvae_tune.vae import checkpoint, streams
 from gsvae_tune.vae.data import DataConfig, load_splits
 from gsvae_tune.vae.streams import gumbel
-from gsvae_tune.vae.training import _NOISE_BLOCK, EpochRecord
+from gsvae_tune.vae.training import _NOISE_BLOCK, EpochRecord, member_losses
 from tests.vae.test_network import as_plain
 
 
@@ -340,6 +340,20 @@ def test_what_cannot_be_compiled_trains_eagerly_and_says_so(make, monkeypatch):
     records = [numbers(record) for record in training.epochs()]
     assert training.compiled == "no: RuntimeError: no compiler"
     assert records == [numbers(record) for record in eager.epochs()]
+
+
+def test_an_error_after_the_first_compiled_step_is_no_error_of_compiling(make, monkeypatch):
+    calls = []
+
+    def breaks_later(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise RuntimeError("mine")
+        return member_losses(*given)
+
+    monkeypatch.setattr("gsvae_tune.vae.training._compiled_losses", lambda _: breaks_later)
+    with pytest.raises(RuntimeError, match="mine"):
+        list(make(compile=True).epochs())
 
 
 def test_an_error_of_the_training_itself_is_not_taken_for_one_of_compiling(make, monkeypatch):
