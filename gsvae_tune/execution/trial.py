@@ -33,8 +33,9 @@ from gsvae_tune.study.records import (
 from gsvae_tune.study.seeds import replicate_seed
 from gsvae_tune.vae import checkpoint
 from gsvae_tune.vae.data import Splits
+from gsvae_tune.vae.epoch import EpochRecord
 from gsvae_tune.vae.memory import keep_freed_memory
-from gsvae_tune.vae.training import EpochRecord, PairTraining
+from gsvae_tune.vae.training import PairTraining
 
 Report = Callable[[dict[str, Any]], None]
 

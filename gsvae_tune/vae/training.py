@@ -8,10 +8,9 @@ the same batches and the same noise. A checkpoint may be taken between any two s
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from gsvae_tune.vae.bounds import (
     categorical_kl,
 )
 from gsvae_tune.vae.data import Splits
+from gsvae_tune.vae.epoch import EpochRecord
 from gsvae_tune.vae.network import StackedVAE, copy_members, to_members
 from gsvae_tune.vae.relaxation import CATEGORIES, one_hot, sampler, soft
 from gsvae_tune.vae.streams import gumbel, uniform
@@ -37,43 +37,6 @@ from gsvae_tune.vae.streams import gumbel, uniform
 STATE_VERSION = 2
 _EVALUATION_BATCH = 1000  # images at a time; bounds the memory of an evaluation
 _NOISE_BLOCK = 65_536  # random numbers a replicate draws at once; more would leave the cache
-
-Pairs = list[list[float]]  # (replicates, 2)
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One epoch of all replicates; every pair is (replicates, 2), losses in nats per example.
-
-    `tau` is the temperature the epoch was trained at; `event` is what the controller then did.
-    """
-
-    epoch: int  # from 1
-    wall_s: float  # since the trial began, interruptions not counted
-    steps: int  # optimizer steps so far
-    tau: Pairs
-    train_loss_relaxed: Pairs | None  # None for estimators whose forward pass is one-hot
-    train_loss_discrete: Pairs | None  # None for estimators whose forward pass is relaxed
-    control_loss_discrete: Pairs
-    control_loss_relaxed: Pairs
-    control_kl_nats: Pairs
-    val_neg_elbo_nats: Pairs  # one-hot codes
-    kl_nats: Pairs  # validation split
-    active_units: list[list[int]]  # validation split
-    event: list[str]  # per replicate
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> EpochRecord:
-        """Read a record back; null in a pair was a number that was not finite."""
-        pairs = {
-            name: [[math.nan if v is None else v for v in pair] for pair in value]
-            for name, value in raw.items()
-            if isinstance(value, list) and name != "event"
-        }
-        return cls(**{**raw, **pairs})
 
 
 @dataclass

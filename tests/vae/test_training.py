@@ -16,8 +16,9 @@ from gsvae_tune.tau import OpenLoopController, PairController
 from gsvae_tune.tau.schedules import Constant, FixedFactor
 from gsvae_tune.vae import checkpoint, streams
 from gsvae_tune.vae.data import DataConfig, load_splits
+from gsvae_tune.vae.epoch import EpochRecord
 from gsvae_tune.vae.streams import gumbel
-from gsvae_tune.vae.training import _NOISE_BLOCK, EpochRecord, member_losses
+from gsvae_tune.vae.training import _NOISE_BLOCK, member_losses
 from tests.vae.test_network import as_plain
 
 
