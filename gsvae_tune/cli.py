@@ -19,6 +19,8 @@ from gsvae_tune import __version__
 from gsvae_tune.study.errors import ExitCode, InputError, UserError
 
 if TYPE_CHECKING:
+    from gsvae_tune.execution.runner import Run
+    from gsvae_tune.study.config import StudyConfig
     from gsvae_tune.study.paths import StudyPaths
 
 app = typer.Typer(
@@ -115,26 +117,10 @@ def run(
     """Run a study, or go on with it: the same command again resumes."""
     from gsvae_tune.search import studies
 
-    given = locals()
-    overrides = {
-        key: (given[flag], f"--{flag.replace('_', '-')}")
-        for flag, key in FLAGS.items()
-        if given[flag] is not None
-    }
-    for pair in set_ or []:
-        key, value = _key_value(pair)
-        overrides[key] = (value, f"--set {key}=")
-    if simulated_slots is not None and simulate is None:
-        raise InputError(
-            "simulates nothing by itself",
-            where="--simulated-slots",
-            legal="with --simulate TABLE, or --simulate valley",
-        )
+    overrides = _overrides(locals(), set_ or [])
     config = studies.load(study, overrides)
 
-    from gsvae_tune.execution.progress import duration
     from gsvae_tune.execution.runner import run_study
-    from gsvae_tune.report import summary
     from gsvae_tune.study.paths import StudyPaths
 
     paths = StudyPaths.of(config.out, config.name)
@@ -148,7 +134,45 @@ def run(
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    tables = summary.export(config, paths, config.storage)
+    budget = _show_result(config, done)
+    further = overrides | {"search.trials": (2 * budget, "--trials")}
+    console.print(
+        f"study folder: {paths.root}\n"
+        f"next: {_command(study, further)}\n"
+        "      searches further, keeping what is there",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _overrides(given: Mapping[str, Any], pairs: list[str]) -> dict[str, tuple[Any, str]]:
+    """Return what the flags of `run` set: dotted key -> (value, the flag).
+
+    Raises:
+        InputError: a flag that does nothing by itself.
+    """
+    overrides = {
+        key: (given[flag], f"--{flag.replace('_', '-')}")
+        for flag, key in FLAGS.items()
+        if given[flag] is not None
+    }
+    for pair in pairs:
+        key, value = _key_value(pair)
+        overrides[key] = (value, f"--set {key}=")
+    if "simulate.slots" in overrides and "simulate.table" not in overrides:
+        raise InputError(
+            "simulates nothing by itself",
+            where=overrides["simulate.slots"][1].rstrip("="),
+            legal="with --simulate TABLE, or --simulate valley",
+        )
+    return overrides
+
+
+def _show_result(config: StudyConfig, done: Run) -> int:
+    """Write a study's tables and show what a run found; return the largest budget of an arm."""
+    from gsvae_tune.execution.progress import duration
+    from gsvae_tune.report import summary
+
+    tables = summary.export(config, done.paths, config.storage)
     if not done.trained:
         console.print(
             f"study {config.name} is finished already: nothing to do", highlight=False, markup=False
@@ -167,17 +191,10 @@ def run(
             f"{done.simulated.idle_share:.1%} of it",
             highlight=False,
         )
-    seen = summary.status(config, paths, config.storage)
+    seen = summary.status(config, done.paths, config.storage)
     for part in summary.search_result(seen, tables["replicates"]):
         console.print(part, highlight=False)
-    budget = max(arm.budget for arm in seen.arms.values())
-    further = overrides | {"search.trials": (2 * budget, "--trials")}
-    console.print(
-        f"study folder: {paths.root}\n"
-        f"next: {_command(study, further)}\n"
-        "      searches further, keeping what is there",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+    return max(arm.budget for arm in seen.arms.values())
 
 
 def _command(study: str, overrides: Mapping[str, tuple[Any, str]]) -> str:
@@ -362,8 +379,6 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure training and searching on this machine, beside what others do."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from gsvae_tune.bench import results, suite
     from gsvae_tune.execution.cluster import interruptible
     from gsvae_tune.execution.progress import duration
@@ -379,16 +394,8 @@ def bench(
     errors.print(
         f"about {duration(total)} on two cores; leave the machine alone meanwhile", highlight=False
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with interruptible(), Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task("", total=sum(results.PARTS[name] for name in wanted))
-        found = results.run(
-            wanted,
-            suite.QUICK if quick else suite.FULL,
-            threads,
-            lambda text: bar.update(task, description=text),
-            lambda name: bar.advance(task, results.PARTS[name]),
-        )
+    with interruptible():
+        found = results.run(wanted, suite.QUICK if quick else suite.FULL, threads, errors)
     if as_json:
         console.print_json(json.dumps(found))
         return

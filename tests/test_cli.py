@@ -234,7 +234,7 @@ def test_an_interrupt_ends_in_time_keeps_everything_and_says_how_to_go_on(tmp_pa
 
 def test_a_killed_driver_loses_and_repeats_nothing(tmp_path):
     """kill -9 in the middle; the same command again gives the tables of an uninterrupted run."""
-    from tests.execution.test_runner import same
+    from tests.execution.test_runner import assert_same
 
     args = ["run", "smoke", "--epochs", "300", "--trials", "3"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -261,7 +261,7 @@ def test_a_killed_driver_loses_and_repeats_nothing(tmp_path):
         }
         for folder in (killed, whole)
     ]
-    same(*tables)
+    assert_same(*tables)
 
 
 def test_a_local_run_listens_on_loopback_only(tmp_path):

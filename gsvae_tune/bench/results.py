@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gsvae_tune.bench import suite
@@ -17,8 +18,8 @@ from gsvae_tune.study.studyfile import hardware, versions
 # Rough seconds of a full run on two cores, for the time left.
 PARTS = {
     "member-epoch": 230.0,
-    "stacking": 160.0,
-    "compile": 90.0,
+    "stacking": 330.0,
+    "compile": 190.0,
     "precision": 20.0,
     "study": 600.0,
     "startup": 90.0,
@@ -27,21 +28,36 @@ PARTS = {
 }
 
 
-def run(parts: Sequence[str], effort: Effort, threads: int, say: Say, done: Say) -> dict[str, Any]:
+def run(parts: Sequence[str], effort: Effort, threads: int, console: Console) -> dict[str, Any]:
     """Measure the parts; return what `--json` prints.
 
     Args:
         parts: of `PARTS`.
         effort: how much of each.
         threads: of each contender of member-epoch and stacking.
-        say: called with what is measured now.
-        done: called with the name of each part that has ended.
+        console: shows what is measured now and the time left.
     """
-    found: dict[str, Any] = {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": hardware() | {"gpu": gpu_name()}, "versions": versions(), "threads": threads,
-    }  # fmt: skip
-    jobs: dict[str, Callable[[], dict[str, Any]]] = {
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=sum(PARTS[part] for part in parts))
+        jobs = _jobs(effort, threads, lambda text: bar.update(task, description=text))
+        found: dict[str, Any] = {
+            "date": datetime.now(timezone.utc).date().isoformat(),
+            "machine": hardware() | {"gpu": gpu_name()}, "versions": versions(), "threads": threads,
+        }  # fmt: skip
+        try:
+            for part in parts:
+                found |= jobs[part]()
+                bar.advance(task, PARTS[part])
+        finally:
+            suite.stop_all()
+    return found
+
+
+def _jobs(effort: Effort, threads: int, say: Say) -> dict[str, Callable[[], dict[str, Any]]]:
+    return {
         "member-epoch": lambda: {"member_epoch": suite.member_epoch(effort, threads, say)},
         "stacking": lambda: {"stacking": suite.stacking(effort, threads, say)},
         "compile": lambda: {"compile": suite.compiling(effort, threads, say)},
@@ -55,13 +71,6 @@ def run(parts: Sequence[str], effort: Effort, threads: int, say: Say, done: Say)
             | {"precision": suite.precision(effort, say, device="cuda")}
         },
     }
-    try:
-        for part in parts:
-            found |= jobs[part]()
-            done(part)
-    finally:
-        suite.stop_all()
-    return found
 
 
 def _startup(found: dict[str, float]) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def _simulated(config: StudyConfig) -> StudyConfig:
     name, simulate = config.name, config.simulate
     if not name.endswith(SIMULATED):
         name = name[: 64 - len(SIMULATED)] + SIMULATED
+    checksum = None
     if simulate.table != VALLEY:
         path = expand(simulate.table, "simulate.table")
         if not path.is_file():
@@ -87,7 +88,7 @@ def _simulated(config: StudyConfig) -> StudyConfig:
                 legal=f"{VALLEY}, or a .parquet or .csv of trials, as in a study's tables folder",
             )
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-        simulate = simulate.model_copy(update={"checksum": checksum})
+    simulate = simulate.model_copy(update={"checksum": checksum})
     return config.model_copy(update={"name": name, "simulate": simulate})
 
 

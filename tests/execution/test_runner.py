@@ -17,7 +17,7 @@ from gsvae_tune.study.records import read_json_lines
 CLOCKS = ["wall_s"]
 
 
-def same(one, other):
+def assert_same(one, other):
     assert one.keys() == other.keys()
     for name in one:
         pd.testing.assert_frame_equal(
@@ -111,7 +111,7 @@ def test_the_control_flow_can_be_read_from_the_folder(study):
 
 def test_the_same_seed_on_other_slots_gives_the_same_tables(study, smoke, run):
     _, again = run(smoke(resources__cpus_per_trial=2.0))  # one at a time
-    same(study["tables"], again)
+    assert_same(study["tables"], again)
 
 
 def test_another_seed_gives_other_numbers(study, smoke, run):
@@ -125,7 +125,7 @@ def test_running_a_finished_study_does_nothing(study, run):
     done, again = run(study["config"])
     assert done.trained == 0
     assert before == {p: p.stat().st_mtime_ns for p in study["paths"].trials.rglob("*")}
-    same(study["tables"], again)
+    assert_same(study["tables"], again)
 
 
 def test_more_trials_go_on(smoke, run):
@@ -215,7 +215,7 @@ def test_asha_tells_stopped_trials_as_pruned(smoke, run):
     assert (trials[trials.state == "complete"].epochs == 20).all()
     again, after = run(config)
     assert again.trained == 0
-    same(tables, after)
+    assert_same(tables, after)
 
 
 def children(pid):
