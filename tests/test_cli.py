@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 import gsvae_tune
-from gsvae_tune.cli import FLAGS, app, guarded
+from gsvae_tune.cli.__main__ import app, guarded
+from gsvae_tune.cli.studies import FLAGS
 from gsvae_tune.search import studies
 
 COMMAND = [sys.executable, "-m", "gsvae_tune.cli"]
@@ -94,10 +95,10 @@ def test_mistakes_end_with_one_message_and_exit_code_2(cli, args, said):
 
 def test_set_reads_values_as_a_study_file_does(cli):
     """1e-3 is a number, a date is text, and passwords are not printed."""
-    from gsvae_tune.cli import _command, _key_value
+    from gsvae_tune.cli.studies import _command, key_value
 
-    assert _key_value("a.b=1e-3") == ("a.b", 1e-3)
-    assert _key_value("a=2026-01-01") == ("a", "2026-01-01")
+    assert key_value("a.b=1e-3") == ("a.b", 1e-3)
+    assert key_value("a=2026-01-01") == ("a", "2026-01-01")
     for flag in ("--storage", "--set storage="):
         shown = _command("digits", {"storage": ("postgresql://me:secret@host/db", flag)})
         assert "secret" not in shown
@@ -139,7 +140,7 @@ def study(tmp_path_factory):
     return folder, done
 
 
-def test_run_ends_with_tables_and_says_it_is_no_evidence(study):
+def test_run_ends_with_tables_and_a_verdict(study):
     folder, done = study
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -148,12 +149,55 @@ def test_run_ends_with_tables_and_says_it_is_no_evidence(study):
     for part in (
         "search result of study mine",
         "fixed-factor",
-        "best configurations",
-        "not yet evidence",
+        "finalists: negative ELBO with one-hot codes",
+        "their settings",
+        "pair - fixed-factor",
+        "what each arm was given",
     ):
         assert part in done.stdout
-    assert "gsvae-tune run smoke --name mine --trials 4 --seed 3" in done.stdout
-    assert len(pd.read_parquet(folder / "studies/mine/tables/trials.parquet")) == 4
+    assert "gsvae-tune run smoke --name mine-4 --trials 4 --seed 4" in done.stdout
+    trials = pd.read_parquet(folder / "studies/mine/tables/trials.parquet")
+    assert trials.groupby("phase").size().to_dict() == {"search": 4, "confirm": 2}
+    verdict = json.loads((folder / "studies/mine/verdict.json").read_text())
+    assert verdict["comparisons"][0]["verdict"] in {"supported", "not supported", "inconclusive"}
+
+
+def test_a_test_split_that_was_opened_stays_shut(study, cli, tmp_path):
+    shutil.copytree(study[0] / "studies", tmp_path / "studies")
+    folder = tmp_path / "studies/mine"
+    before = {path: path.read_bytes() for path in folder.rglob("*.json*")}
+    more = ["run", "smoke", "--trials", "3", "--seed", "3", "--name", "mine"]
+    code, _, err = cli(*more)
+    assert code == 2
+    for part in ("the test split was opened on", "a search of 2 more trials", "--reopen-test"):
+        assert part in err
+    assert before == {path: path.read_bytes() for path in before}
+    done = subprocess.run([*COMMAND, *more, "--until", "confirm"], capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pair 3/3" in done.stdout
+    assert "not yet evidence" in done.stdout
+    assert len((folder / "test-openings.jsonl").read_text().splitlines()) == 2
+    done = subprocess.run([*COMMAND, *more, "--reopen-test", "a reviewer asked"], capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads((folder / "verdict.json").read_text())
+    tested = [json.loads(path.read_text())["reopened"] for path in folder.rglob("test.json")]
+    if len(tested) > 2:  # one of the three is newly the best of its arm
+        assert verdict["reopened"] == "a reviewer asked"
+        assert all(one["verdict"] == "inconclusive" for one in verdict["comparisons"])
+
+
+def test_plan_says_how_many_replicates_it_takes(study, cli):
+    folder = study[0] / "studies/mine"
+    code, out, _ = cli("plan", folder)
+    assert code == 0
+    assert "to find a difference of 0.1 nats with probability 80%" in out
+    answer = json.loads(cli("plan", folder, "--effect", "5", "--json")[1])["mine"]
+    assert answer[0]["effect_nats"] == 5.0
+    assert answer[0]["pairs"] == 6
+    for flag, value in (("--effect", "-1"), ("--power", "2")):
+        code, _, err = cli("plan", folder, flag, value)
+        assert code == 2
+        assert f"{flag}: is" in err
 
 
 def test_status_and_export_read_the_folder(study, cli):

@@ -63,10 +63,11 @@ def test_the_core_needs_numpy_alone():
     ("module", "absent"),
     [
         ("gsvae_tune.tau", ["torch", "ray", "optuna", "pandas", "pydantic"]),
-        ("gsvae_tune.cli", ["torch", "ray", "optuna", "pandas", "sklearn"]),
+        ("gsvae_tune.cli.__main__", ["torch", "ray", "optuna", "pandas", "sklearn"]),
         ("gsvae_tune.vae.data", ["torch", "ray", "optuna"]),
         ("gsvae_tune.search.studies", ["torch", "ray"]),
         ("gsvae_tune.report.tables", ["torch", "ray"]),
+        ("gsvae_tune.report.verdict", ["torch", "ray"]),
     ],
 )
 def test_importing_stays_cheap(module, absent):

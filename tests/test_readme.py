@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 import gsvae_tune
-from gsvae_tune.cli import app
+from gsvae_tune.cli.__main__ import app
 from gsvae_tune.search import studies
 
 ROOT = Path(gsvae_tune.__file__).parent.parent

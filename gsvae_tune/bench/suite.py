@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from gsvae_tune.execution.resources import one_of
+from gsvae_tune.search import studies
+from gsvae_tune.search.confirm import searched_arms
 from gsvae_tune.study.errors import UnfinishedError
 
 Say = Callable[[str], None]
@@ -175,7 +177,7 @@ def study(effort: Effort, slots: int, say: Say) -> dict[str, Any]:
     shared = {"study": "digits", "epochs": epochs}
     with tempfile.TemporaryDirectory() as scratch:
         say(f"study of {trials} trials: ours")
-        ours = _run_study(Path(scratch), trials // 2, epochs, slots)
+        ours = _run_study(Path(scratch), trials, epochs, slots)
         say(f"study of {trials} trials: Optuna's optimize, {slots} processes")
         journal = f"{scratch}/plain.journal"
         what = shared | {"trials": trials // slots, "journal": journal}
@@ -187,8 +189,7 @@ def study(effort: Effort, slots: int, say: Say) -> dict[str, Any]:
         what = shared | {"trials": trials, "slots": slots}
         _all([_module("gsvae_tune.bench.rivals", "raytune", json.dumps(what))])
         raytune_s = time.perf_counter() - begun
-    done = 2 * (trials // 2)
-    per_minute = 60 * done / ours["wall_s"]
+    per_minute = 60 * ours["trials"] / ours["wall_s"]
     return {
         "study": {
             "vs_optuna": per_minute / (60 * (trials // slots) * slots / optuna_s),
@@ -200,16 +201,17 @@ def study(effort: Effort, slots: int, say: Say) -> dict[str, Any]:
 
 
 def _run_study(out: Path, trials: int, epochs: int, slots: int) -> dict[str, float]:
-    """Run the digits study; return its seconds and the share of its slots that did not train.
+    """Search the digits study; return its trials, seconds and the share of slots that stood idle.
 
     That share is of the time from the first training step to the end of the last trial.
     """
     from pyarrow import parquet
 
+    trials //= len(searched_arms(studies.load("digits")))
     begun = time.perf_counter()
     process = _module(
         "gsvae_tune.cli", "run", "digits", "--trials", trials, "--epochs", epochs, "--cpus", slots,
-        "--out", out,
+        "--out", out, "--until", "search",
     )  # fmt: skip
     _first(out, "epochs.jsonl", process)
     trained_from = time.time()
@@ -219,6 +221,7 @@ def _run_study(out: Path, trials: int, epochs: int, slots: int) -> dict[str, flo
     training_s = sum(table["wall_s"].to_pylist())
     ended = max(path.stat().st_mtime for path in out.glob("digits/trials/*/*/result.json"))
     return {
+        "trials": table.num_rows,
         "wall_s": wall_s,
         "overhead_share": 1.0 - training_s / (slots * (ended - trained_from)),
     }
@@ -240,8 +243,9 @@ def startup(effort: Effort, say: Say) -> dict[str, float]:
         bare_s = time.perf_counter() - begun
         _all([process])
         with tempfile.TemporaryDirectory() as out:
+            words = ["run", "digits", "--trials", 1, "--until", "search", "--out", out]
             begun = time.perf_counter()
-            process = _module("gsvae_tune.cli", "run", "digits", "--trials", 1, "--out", out)
+            process = _module("gsvae_tune.cli", *words)
             _first(Path(out), "epochs.jsonl", process)
             ours_s = time.perf_counter() - begun
             _all([process])
@@ -255,8 +259,8 @@ def startup(effort: Effort, say: Say) -> dict[str, float]:
 def suggestions(effort: Effort, say: Say) -> dict[str, float]:
     """Return milliseconds a suggestion takes after so many finished trials of an arm."""
     from gsvae_tune.execution.objectives import load_objective
-    from gsvae_tune.search import studies
-    from gsvae_tune.search.ledger import Ledger, open_storage
+    from gsvae_tune.search.ledger import Ledger
+    from gsvae_tune.search.storage import open_storage
     from gsvae_tune.study.paths import StudyPaths
 
     found = {}
@@ -268,6 +272,7 @@ def suggestions(effort: Effort, say: Say) -> dict[str, float]:
         overrides = {
             "simulate.table": "valley",
             "search.trials": before + asked,
+            "protocol.until": "search",
             "search.random_fraction": before / (before + asked),  # those are quickly asked for
         }
         config = studies.load("digits", {key: (v, key) for key, v in overrides.items()})
@@ -284,7 +289,7 @@ def suggestions(effort: Effort, say: Say) -> dict[str, float]:
                 assert assignment is not None  # noqa: S101 - one at a time: none waits
                 result = objective(assignment)
                 result.write(paths.trial(assignment.arm, assignment.number).result)
-                ledger.finish(assignment.arm, assignment.number, result)
+                ledger.finish(assignment, result)
         found[str(finished)] = 1e3 * statistics.median(seconds[before:])
     return found
 

@@ -1,30 +1,113 @@
 """What a simulated trial gives instead of training: a recorded table's, or a formula's.
 
 A simulated study tries out searches, schedules and budgets; what it finds says nothing about tau.
+
+Around what the table or formula gives for a configuration, replicates spread: a part that depends
+on the seed alone, shared by all trials (which pairing removes), and a part of each trial's own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from gsvae_tune.search.ledger import Assignment
+from gsvae_tune.search.confirm import original
+from gsvae_tune.search.storage import Assignment
 from gsvae_tune.search.studies import VALLEY
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import expand
-from gsvae_tune.study.records import TrialResult, TrialState
-from gsvae_tune.study.seeds import derive
-
-Objective = Callable[[Assignment], TrialResult]
+from gsvae_tune.study.records import ReplicateResult, ReplicateTest, TrialResult, TrialState
+from gsvae_tune.study.seeds import derive, replicate_seed
 
 _PARAMETER = "param_"
 _DEVICE = "simulated"
+_SHARED_NATS = 0.3  # standard deviation of what a seed does to every trial
+_SPLIT_SHARE = 0.3  # a split's own noise, as a share of the spread of replicates
+
+Configuration = Callable[[Assignment], TrialResult]  # what a trial gives, all replicates alike
+
+
+class Objective:
+    """What simulated trials give.
+
+    Args:
+        config: the study, with `simulate`.
+        configuration: what a trial gives, all replicates alike.
+        recorded: what it gives a trial of the search has its replicates' spread in it already.
+    """
+
+    def __init__(
+        self, config: StudyConfig, configuration: Configuration, *, recorded: bool
+    ) -> None:
+        assert config.simulate is not None  # noqa: S101 - the caller asked
+        self._config, self._simulate, self._configuration = config, config.simulate, configuration
+        self._recorded = recorded
+
+    def __call__(self, assignment: Assignment) -> TrialResult:
+        """Return how a trial of the search or a confirmation ends."""
+        result = self._configuration(assignment)
+        if result.value is None or (self._recorded and assignment.phase == "search"):
+            return result
+        losses = self._losses(assignment, result.value)
+        value = float(np.mean(losses["validation"]))
+        seeds = self._seeds(assignment)
+        replicates = [
+            _replicate(index, seed, loss, result.steps)
+            for index, (seed, loss) in enumerate(zip(seeds, losses["validation"], strict=True))
+        ]
+        share = len(seeds) / self._config.replicates
+        return replace(result, value=value, replicates=replicates, wall_s=share * result.wall_s)
+
+    def test(self, assignment: Assignment) -> list[ReplicateTest]:
+        """Return what a confirmed trial gives on the test split."""
+        result = self._configuration(assignment)
+        assert result.value is not None  # noqa: S101 - it was confirmed
+        losses = self._losses(assignment, result.value)["test"]
+        return [
+            ReplicateTest(
+                replicate=index, seed=seed, branch="a", tau=1.0, test_neg_elbo_nats=loss,
+                test_iwae_nats=loss, iwae_samples=1, test_kl_nats=1.0, test_active_units=1,
+                code_perplexity=1.0, vertex_share=1.0, relaxed_gap_nats=0.0,
+            )
+            for index, (seed, loss) in enumerate(zip(self._seeds(assignment), losses, strict=True))
+        ]  # fmt: skip
+
+    def _seeds(self, assignment: Assignment) -> list[int]:
+        searching = assignment.phase == "search"
+        count = self._config.replicates if searching else self._config.protocol.replicates
+        return [replicate_seed(self._config.seed, assignment.phase, r) for r in range(count)]
+
+    def _losses(self, assignment: Assignment, value: float) -> dict[str, list[float]]:
+        """Return each replicate's loss on the validation and the test split."""
+        spread = self._simulate.spread_nats
+        base = value + self._simulate.effects.get(assignment.arm, 0.0)
+        losses: dict[str, list[float]] = {"validation": [], "test": []}
+        for seed in self._seeds(assignment):
+            shared = np.random.default_rng([seed, 0]).standard_normal(3)
+            key = derive(seed, assignment.arm, assignment.number)
+            own = np.random.default_rng([key, 1]).standard_normal(3)
+            for index, split in enumerate(losses, start=1):
+                common = _SHARED_NATS * (shared[0] + _SPLIT_SHARE * shared[index])
+                apart = spread * (own[0] + _SPLIT_SHARE * own[index])
+                losses[split].append(float(base + common + apart))
+        return losses
+
+
+def _replicate(index: int, seed: int, loss: float, steps: int) -> ReplicateResult:
+    shares = {
+        f"{what}_hash": f"{derive(seed, what):016x}"[:16] for what in ("init", "order", "noise")
+    }
+    return ReplicateResult(
+        replicate=index, seed=seed, best_branch="a", val_neg_elbo_nats=loss, kl_nats=None,
+        active_units=None, diverged=False, collapsed=False, ended=None, steps=steps, **shares,
+    )  # fmt: skip
 
 
 def load_objective(config: StudyConfig) -> Objective:
@@ -34,13 +117,21 @@ def load_objective(config: StudyConfig) -> Objective:
         InputError: the table is missing, unreadable, or lacks an arm or a column.
     """
     assert config.simulate is not None  # noqa: S101 - the caller asked
-    if config.simulate.table == VALLEY:
+    table = config.simulate.table
+    return Objective(config, _configuration(config, table), recorded=table != VALLEY)
+
+
+def _configuration(config: StudyConfig, table: str) -> Configuration:
+    if table == VALLEY:
         return _valley(config)
-    path = expand(config.simulate.table, "simulate.table")
+    path = expand(table, "simulate.table")
     rows = _read(path)
-    recorded = {arm: _Recorded([r for r in rows if r["arm"] == arm]) for arm in config.arms}
-    for arm, table in recorded.items():
-        if not table.rows:
+    recorded = {
+        arm: _Recorded([r for r in rows if r["arm"] == original(config, arm)])
+        for arm in config.arms
+    }
+    for arm, found in recorded.items():
+        if not found.rows:
             known = sorted({str(row["arm"]) for row in rows})
             raise InputError(
                 f"has no finished trial of arm {arm}",
@@ -50,26 +141,27 @@ def load_objective(config: StudyConfig) -> Objective:
     return lambda assignment: recorded[assignment.arm].nearest(assignment.params)
 
 
-def _valley(config: StudyConfig) -> Objective:
-    """Lowest at tau 0.5 and learning rate 3e-3, with noise; trials of about a minute."""
+def _valley(config: StudyConfig) -> Configuration:
+    """Lowest at tau 0.5 and learning rate 3e-3; trials of about a minute."""
 
-    def objective(assignment: Assignment) -> TrialResult:
-        seed = derive(config.seed, "valley", assignment.arm, assignment.number)
+    def configuration(assignment: Assignment) -> TrialResult:
+        # A confirmation takes what its original does.
+        seed = derive(config.seed, "valley", original(config, assignment.arm), assignment.number)
         random = np.random.default_rng(seed)
-        tau = float(assignment.params.get("tau_start", 1.0))
+        tau = float(assignment.params.get("tau_start", assignment.params.get("tau_a", 1.0)))
         rate = float(assignment.params.get("learning_rate", 1e-3))
         value = 20.0 + 0.3 * math.log(tau / 0.5) ** 2 + 2.0 * math.log10(rate / 3e-3) ** 2
         return TrialResult(
             state=TrialState.COMPLETE,
-            value=value + 0.05 * random.standard_normal(),
+            value=value,
             error=None,
             epochs=config.training.epochs,
-            steps=0,
-            wall_s=60.0 * math.exp(0.3 * random.standard_normal()),
+            steps=config.training.epochs,
+            wall_s=60.0 * math.exp(0.1 * random.standard_normal()),
             device=_DEVICE,
         )
 
-    return objective
+    return configuration
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -96,7 +188,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
             legal="a table of trials, like a study's tables/trials.parquet",
         )
     ended = {state.value for state in TrialState} - {TrialState.RUNNING.value}
-    rows = [row for row in table.to_pylist() if row["state"] in ended]
+    rows = [
+        row
+        for row in table.to_pylist()
+        if row["state"] in ended and row.get("phase", "search") == "search"
+    ]
     for index, row in enumerate(rows):
         _check(row, f"{path}, finished trial {index + 1}")
     return rows

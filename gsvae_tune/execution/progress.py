@@ -16,33 +16,50 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
+from gsvae_tune.study.config import Phase, StudyConfig
 from gsvae_tune.study.records import TrialResult, TrialState
 
 _PLAIN_S = 15.0  # seconds between plain lines while nothing ends
 
 
+@dataclass(frozen=True)
+class Which:
+    """A trial's name."""
+
+    arm: str
+    phase: Phase
+    number: int
+
+    def __str__(self) -> str:
+        return f"{'' if self.phase == 'search' else self.phase + ' '}#{self.number}"
+
+
 @dataclass
 class ArmProgress:
-    """One arm: trials of its budget, how many ended, the best so far."""
+    """One arm: its trials and confirmations, how many ended, the best of the search so far."""
 
-    budget: int
+    budget: int  # trials of the search
+    to_confirm: int
     ended: int = 0
+    confirmed: int = 0
     failed: int = 0
     best: float | None = None
     best_number: int | None = None
 
-    def add(self, number: int, state: TrialState, value: float | None) -> None:
-        self.ended += 1
+    def add(self, which: Which, state: TrialState, value: float | None) -> None:
         self.failed += state is TrialState.FAILED
+        if which.phase != "search":
+            self.confirmed += 1
+            return
+        self.ended += 1
         better = value is not None and (self.best is None or value < self.best)
         if state is TrialState.COMPLETE and better:
-            self.best, self.best_number = value, number
+            self.best, self.best_number = value, which.number
 
 
 @dataclass
 class RunningTrial:
-    arm: str
-    number: int
+    which: Which
     begun_at: int | None = None  # epochs done when this run took it up
     trained: float = 0.0  # epochs, the share of the one under way included
     value: float | None = None
@@ -53,27 +70,33 @@ class RunningTrial:
 class StudyProgress:
     """The state of a run, and its picture."""
 
-    def __init__(self, name: str, arms: dict[str, ArmProgress], epochs: int, slots: int) -> None:
-        self.name, self.arms, self.epochs, self.slots = name, arms, epochs, slots
-        self.running: dict[tuple[str, int], RunningTrial] = {}
+    def __init__(self, config: StudyConfig, arms: dict[str, ArmProgress], slots: int) -> None:
+        self.name, self.arms, self.slots = config.name, arms, slots
+        self.epochs = config.training.epochs
+        # What an epoch of a trial costs, in epochs of one replicate.
+        self._cost: dict[Phase, int] = {
+            "search": config.replicates,
+            "confirm": config.protocol.replicates,
+        }
+        self.running: dict[Which, RunningTrial] = {}
         self._began = time.monotonic()
-        self._trained = 0  # epochs trained by this run, in ended trials
+        self._trained = 0.0  # by this run, in ended trials; epochs of one replicate
 
-    def started(self, arm: str, number: int) -> None:
-        self.running[arm, number] = RunningTrial(arm, number)
+    def started(self, which: Which) -> None:
+        self.running[which] = RunningTrial(which)
 
-    def reported(self, arm: str, number: int, report: dict[str, Any]) -> None:
-        trial = self.running.setdefault((arm, number), RunningTrial(arm, number))
+    def reported(self, which: Which, report: dict[str, Any]) -> None:
+        trial = self.running.setdefault(which, RunningTrial(which))
         if trial.begun_at is None:
             trial.begun_at = math.floor(report["trained"])
         trial.trained, trial.value = report["trained"], report["value"]
         trial.tau_a, trial.tau_b = report["tau_a"], report["tau_b"]
 
-    def ended(self, arm: str, number: int, result: TrialResult) -> None:
-        trial = self.running.pop((arm, number), None)
+    def ended(self, which: Which, result: TrialResult) -> None:
+        trial = self.running.pop(which, None)
         begun_at = (trial and trial.begun_at) or 0
-        self._trained += max(0, result.epochs - begun_at)
-        self.arms[arm].add(number, result.state, result.value)
+        self._trained += max(0, result.epochs - begun_at) * self._cost[which.phase]
+        self.arms[which.arm].add(which, result.state, result.value)
 
     @property
     def elapsed_s(self) -> float:
@@ -83,15 +106,23 @@ class StudyProgress:
     def eta_s(self) -> float | None:
         """Seconds left at the pace so far; None before there is one."""
         running = list(self.running.values())
-        done = self._trained + sum(t.trained - (t.begun_at or 0) for t in running)
-        left: float = sum(arm.budget - arm.ended for arm in self.arms.values()) * self.epochs
-        left -= sum(trial.trained for trial in running)
+        done = self._trained + sum(
+            (t.trained - (t.begun_at or 0)) * self._cost[t.which.phase] for t in running
+        )
+        left: float = self.epochs * sum(
+            (arm.budget - arm.ended) * self._cost["search"]
+            + (arm.to_confirm - arm.confirmed) * self._cost["confirm"]
+            for arm in self.arms.values()
+        )
+        left -= sum(trial.trained * self._cost[trial.which.phase] for trial in running)
         return None if done == 0 else max(0.0, self.elapsed_s * left / done)
 
     def line(self) -> str:
         """One plain line."""
         arms = ", ".join(
-            f"{name} {arm.ended}/{arm.budget}" + (f" best {arm.best:.3f}" if arm.best else "")
+            f"{name} {arm.ended}/{arm.budget}"
+            + (f" best {arm.best:.3f}" if arm.best else "")
+            + (f" confirmed {arm.confirmed}/{arm.to_confirm}" if arm.to_confirm else "")
             for name, arm in self.arms.items()
         )
         return f"{arms}; running {len(self.running)}; {self._times()}"
@@ -103,13 +134,18 @@ class StudyProgress:
 
     def __rich__(self) -> Group:
         arms = Table(title=f"study {escape(self.name)}", title_justify="left", expand=False)
-        for column in ("arm", "", "trials", "failed", "best neg. ELBO (nats)", "trial"):
+        for column in ("arm", "", "trials", "confirmed", "failed", "best (nats)", "trial"):
             arms.add_column(column, justify="left" if column in ("arm", "") else "right")
         for name, arm in self.arms.items():
             arms.add_row(
                 name,
-                ProgressBar(total=max(1, arm.budget), completed=arm.ended, width=24),
+                ProgressBar(
+                    total=max(1, arm.budget + arm.to_confirm),
+                    completed=arm.ended + arm.confirmed,
+                    width=24,
+                ),
                 f"{arm.ended}/{arm.budget}",
+                f"{arm.confirmed}/{arm.to_confirm}",
                 str(arm.failed) if arm.failed else "-",
                 "-" if arm.best is None else f"{arm.best:.3f}",
                 "-" if arm.best_number is None else f"#{arm.best_number}",
@@ -119,8 +155,8 @@ class StudyProgress:
             running.add_column(column, justify="left" if column == "arm" else "right")
         for trial in list(self.running.values())[:12]:
             running.add_row(
-                trial.arm,
-                f"#{trial.number}",
+                trial.which.arm,
+                str(trial.which),
                 f"{math.floor(trial.trained)}/{self.epochs}",
                 *(
                     "-" if v is None else f"{v:.3f}"
@@ -148,7 +184,7 @@ class View(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-    def changed(self, ended: tuple[str, int, TrialResult] | None = None) -> None:
+    def changed(self, ended: tuple[Which, TrialResult] | None = None) -> None:
         """Called after every change of the state; ``ended`` is a trial that just ended."""
 
 
@@ -173,7 +209,7 @@ class LiveView:
     ) -> None:
         self._live.stop()
 
-    def changed(self, ended: tuple[str, int, TrialResult] | None = None) -> None:
+    def changed(self, ended: tuple[Which, TrialResult] | None = None) -> None:
         pass
 
 
@@ -195,12 +231,12 @@ class PlainView:
     ) -> None:
         pass
 
-    def changed(self, ended: tuple[str, int, TrialResult] | None = None) -> None:
+    def changed(self, ended: tuple[Which, TrialResult] | None = None) -> None:
         if ended is not None:
-            arm, number, result = ended
+            which, result = ended
             value = "" if result.value is None else f" {result.value:.3f} nats"
             why = f" ({result.error})" if result.error else ""
-            self._say(f"{arm} #{number} {result.state.value}{value}{why}")
+            self._say(f"{which.arm} {which} {result.state.value}{value}{why}")
         if ended is not None or time.monotonic() - self._shown > _PLAIN_S:
             self._say(self._progress.line())
             self._shown = time.monotonic()

@@ -1,11 +1,12 @@
-"""Running a study: open or continue its folder, search on Ray Tune, leave everything on disk.
+"""Running a study: open or continue its folder, search, confirm, test; leave everything on disk.
 
 Nothing of Tune's own experiment is kept: its folder is temporary. What exists is in Optuna's
-storage and in the trials' folders, so running a study again is resuming it.
+storage and in the trials' folders, so running a study again is resuming it, in whichever phase.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,19 +16,23 @@ from rich.console import Console
 
 from gsvae_tune.execution.cluster import interruptible, running_ray
 from gsvae_tune.execution.objectives import Objective, load_objective
-from gsvae_tune.execution.progress import ArmProgress, StudyProgress, make_view
+from gsvae_tune.execution.progress import ArmProgress, StudyProgress, Which, make_view
 from gsvae_tune.execution.resources import TrialResources, plan
-from gsvae_tune.search.ledger import (
-    Ledger,
+from gsvae_tune.search.confirm import choose, searched_arms
+from gsvae_tune.search.ledger import Ledger
+from gsvae_tune.search.storage import (
+    Assignment,
+    Storage,
+    TrialRow,
     mend_journal,
     open_storage,
     read_trials,
-    refuse_foreign,
 )
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.openings import open_for, refuse_second
 from gsvae_tune.study.paths import StudyPaths
-from gsvae_tune.study.records import TrialResult, TrialState
+from gsvae_tune.study.records import TestResult, TrialResult, TrialState
 from gsvae_tune.study.studyfile import DataFacts, check_study, driver_lock, write_study
 from gsvae_tune.vae.data import Splits, load_splits
 
@@ -42,16 +47,50 @@ class Run:
     """What a run did."""
 
     paths: StudyPaths
-    trained: int  # trials that ended in this run
+    trained: int  # trials and confirmations that ended in this run
+    tested: int = 0  # confirmed configurations that this run measured on the test split
     simulated: Simulated | None = None
 
 
+class _Machine:
+    """Ray, started when it is first needed and stopped with the run."""
+
+    def __init__(self, config: StudyConfig, stack: ExitStack) -> None:
+        self._config, self._stack = config, stack
+        self._found: tuple[float, float] | None = None
+
+    def start(self) -> None:
+        if self._found is None:
+            self._found = self._stack.enter_context(running_ray(self._config.resources))
+            self._stack.enter_context(interruptible())  # ray.init takes the signal for itself
+
+    @property
+    def resources(self) -> TrialResources:
+        self.start()
+        assert self._found is not None  # noqa: S101 - just started
+        return plan(self._config.resources, *self._found)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """A study that is open and held by this process."""
+
+    config: StudyConfig
+    paths: StudyPaths
+    storage: Storage
+    owner: str
+    console: Console
+
+    def rows(self) -> list[TrialRow]:
+        return list(read_trials(self.config, self.paths, self.storage, self.owner))
+
+
 def run_study(config: StudyConfig, console: Console) -> Run:
-    """Search until every arm has its trials; call again to go on after any interruption.
+    """Search, confirm and test until nothing is left; call again to go on after an interruption.
 
     Raises:
-        InputError: data, folder, storage or resources are not usable, or the folder holds
-            another study.
+        InputError: data, folder, storage or resources are not usable, the folder holds another
+            study, or the test split is open and more is to be searched.
         UnfinishedError: Ray stopped; everything finished is kept.
         KeyboardInterrupt: on Ctrl-C and on SIGTERM; everything finished is kept.
     """
@@ -61,43 +100,22 @@ def run_study(config: StudyConfig, console: Console) -> Run:
         stack.enter_context(interruptible())
         stack.enter_context(driver_lock(paths))
         loading = stack.enter_context(ThreadPoolExecutor(1)).submit(_load, config)
-        machine = None
+        machine = _Machine(config, stack)
         if objective is None and not paths.exists() and not _failed_at_once(loading):
-            # A new study will train: Ray starts while the data load.
-            machine = stack.enter_context(running_ray(config.resources))
-            stack.enter_context(interruptible())  # ray.init takes the signal for itself
+            machine.start()  # a new study will train: Ray starts while the data load
         splits = loading.result()
-        facts: DataFacts = splits or NoData()
-        owner = check_study(paths, config, facts)
-        if config.storage is None:
-            mend_journal(paths)
-        storage = open_storage(config.storage, paths)
-        refuse_foreign(config, paths, storage, owner)
-        write_study(paths, config, facts, owner)  # from here on the folder is this study's
-        ledger = Ledger(config, paths, storage, owner)
-        arms = {name: ArmProgress(config.search.trials) for name in config.arms}
-        before = list(read_trials(config, paths, storage, owner))
-        for row in before:
-            if row.state is not TrialState.RUNNING:
-                arms[row.arm].add(row.number, row.state, row.value)
-            arms[row.arm].budget = max(arms[row.arm].budget, row.number + 1)
-        resumed = sum(row.state is TrialState.RUNNING for row in before)
-        if not ledger.remaining:
-            return Run(paths, 0)
-        if objective is not None:
-            return _simulate(config, paths, ledger, objective, arms, console)
-        assert splits is not None  # noqa: S101 - there is something to train
-        if machine is None:
-            machine = stack.enter_context(running_ray(config.resources))
-            stack.enter_context(interruptible())
-        from gsvae_tune.execution.tuning import search
-
-        resources = plan(config.resources, *machine)
-        progress = StudyProgress(config.name, arms, config.training.epochs, resources.slots)
-        _announce(console, config, resources, resumed)
-        with make_view(progress, console) as view:
-            ended = search(config, paths, splits, ledger, resources, progress, view)
-        return Run(paths, ended)
+        study = _open(config, paths, splits or NoData(), console)
+        ledger = Ledger(config, paths, study.storage, study.owner)
+        trained, tested, simulated = 0, 0, None
+        if ledger.remaining and objective is not None:
+            simulated = _simulate(study, ledger, objective)
+            trained = simulated.trials
+        elif ledger.remaining:
+            assert splits is not None  # noqa: S101 - there is something to train
+            trained = _train(study, ledger, splits, machine.resources)
+        if config.protocol.until == "verdict":
+            tested = _test(study, objective, lambda: machine.resources)
+        return Run(paths, trained, tested, simulated)
 
 
 @dataclass(frozen=True)
@@ -130,54 +148,142 @@ def _failed_at_once(loading: Future[Splits | None]) -> bool:
     return loading.done() and loading.exception() is not None
 
 
-def _simulate(
-    config: StudyConfig,
-    paths: StudyPaths,
-    ledger: Ledger,
-    objective: Objective,
-    arms: dict[str, ArmProgress],
-    console: Console,
-) -> Run:
-    """Search in simulated time."""
+def _open(config: StudyConfig, paths: StudyPaths, facts: DataFacts, console: Console) -> _Study:
+    """Check that all that is there is this study's; from here on the folder is."""
+    owner = check_study(paths, config, facts)
+    if config.storage is None:
+        mend_journal(paths)
+    study = _Study(config, paths, open_storage(config.storage, paths), owner, console)
+    before = study.rows()
+    if config.protocol.until == "verdict":
+        further = _trials_to_search(config, before)
+        if further:
+            what = f"a search of {further} more trials"
+            refuse_second(paths, config.protocol.reopen_test, what)
+    write_study(paths, config, facts, owner)
+    return study
+
+
+def _trials_to_search(config: StudyConfig, rows: list[TrialRow]) -> int:
+    """Return how many trials the budget asks for that have not ended."""
+    ended = [r.arm for r in rows if r.phase == "search" and r.state is not TrialState.RUNNING]
+    return sum(max(0, config.search.trials - ended.count(arm)) for arm in searched_arms(config))
+
+
+def _arms_so_far(study: _Study) -> dict[str, ArmProgress]:
+    """Return where every arm stands."""
+    protocol = study.config.protocol
+    to_confirm = 0 if protocol.until == "search" else protocol.top
+    searched = searched_arms(study.config)
+    arms = {
+        name: ArmProgress(study.config.search.trials if name in searched else 0, to_confirm)
+        for name in study.config.arms
+    }
+    for row in study.rows():
+        arm = arms[row.arm]
+        if row.state is not TrialState.RUNNING:
+            arm.add(Which(row.arm, row.phase, row.number), row.state, row.value)
+        if row.phase == "search":
+            arm.budget = max(arm.budget, row.number + 1)
+    for arm in arms.values():
+        arm.to_confirm = max(arm.to_confirm, arm.confirmed)
+    return arms
+
+
+def _train(study: _Study, ledger: Ledger, splits: Splits, resources: TrialResources) -> int:
+    """Search and confirm on Ray Tune; return how many trials ended."""
+    from gsvae_tune.execution.tuning import search
+
+    progress = StudyProgress(study.config, _arms_so_far(study), resources.slots)
+    _announce(study, resources)
+    with make_view(progress, study.console) as view:
+        return search(study.config, study.paths, splits, ledger, resources, progress, view)
+
+
+def _simulate(study: _Study, ledger: Ledger, objective: Objective) -> Simulated:
+    """Search and confirm in simulated time."""
     from gsvae_tune.execution.searcher import LedgerSearcher
     from gsvae_tune.execution.simulation import simulate
 
-    assert config.simulate is not None  # noqa: S101 - there is an objective
-    slots = config.simulate.slots
-    progress = StudyProgress(config.name, arms, config.training.epochs, slots)
-    _note_lookahead(console, config, slots)
-    with make_view(progress, console) as view:
+    assert study.config.simulate is not None  # noqa: S101 - there is an objective
+    slots = study.config.simulate.slots
+    progress = StudyProgress(study.config, _arms_so_far(study), slots)
+    _note_lookahead(study, slots)
+    with make_view(progress, study.console) as view:
 
-        def ended(arm: str, number: int, result: TrialResult) -> None:
-            progress.ended(arm, number, result)
+        def started(assignment: Assignment) -> None:
+            progress.started(_which(assignment))
+
+        def ended(assignment: Assignment, result: TrialResult) -> None:
+            progress.ended(_which(assignment), result)
             view.changed()  # and no line for each of thousands
 
-        searcher = LedgerSearcher(ledger, paths)
-        done = simulate(searcher, objective, slots, paths, progress.started, ended)
-    return Run(paths, done.trials, done)
+        searcher = LedgerSearcher(ledger, study.paths)
+        return simulate(searcher, objective, slots, study.paths, started, ended)
 
 
-def _announce(
-    console: Console, config: StudyConfig, resources: TrialResources, resumed: int
-) -> None:
+def _which(assignment: Assignment) -> Which:
+    return Which(assignment.arm, assignment.phase, assignment.number)
+
+
+def _test(
+    study: _Study, objective: Objective | None, resources: Callable[[], TrialResources]
+) -> int:
+    """Open the test split for the confirmed configurations that were not measured on it yet."""
+    rows = study.rows()
+    confirmed = {(row.arm, row.number): row for row in rows if row.phase == "confirm"}
+    waiting: dict[tuple[str, int], TrialRow] = {}
+    for arm, numbers in choose(study.config, rows).items():
+        for which in [(arm, number) for number in numbers]:
+            folder = study.paths.trial(*which, "confirm")
+            result = TrialResult.read(folder.result)
+            if result and result.replicates and TestResult.read(folder.test) is None:
+                waiting[which] = confirmed[which]
+    if not waiting:
+        return 0
+    opened = open_for(study.paths, waiting, study.config.protocol.reopen_test)
+    if objective is None:
+        from gsvae_tune.execution.testing import measure
+
+        measure(study.config, study.paths, opened, resources(), study.console)
+    else:
+        for which, row in waiting.items():
+            found = objective.test(
+                Assignment(row.arm, row.phase, row.number, row.params, row.stratum)
+            )
+            folder = study.paths.trial(*which, "confirm")
+            TestResult(opened[which].time, opened[which].mark, found).write(folder.test)
+    return len(opened)
+
+
+def _announce(study: _Study, resources: TrialResources) -> None:
+    config, protocol = study.config, study.config.protocol
     share = f", {resources.gpus:g} GPU" if resources.gpus else ""
-    console.print(
-        f"{len(config.arms)} arms x {config.search.trials} trials x {config.replicates} replicates "
-        f"x {config.training.epochs} epochs; {resources.slots} trials at once "
+    confirmed = (
+        ""
+        if protocol.until == "search"
+        else f", then the best {protocol.top} of each arm on {protocol.replicates} fresh replicates"
+    )
+    study.console.print(
+        f"{len(searched_arms(config))} arms x {config.search.trials} trials x {config.replicates} "
+        f"replicates x {config.training.epochs} epochs{confirmed}; {resources.slots} at once "
         f"({resources.cpus:g} CPU{share} each)",
         highlight=False,
+        soft_wrap=True,
     )
+    resumed = sum(row.state is TrialState.RUNNING for row in study.rows())
     if resumed:
-        console.print(f"going on with {resumed} interrupted trials", highlight=False)
-    _note_lookahead(console, config, resources.slots)
+        study.console.print(f"going on with {resumed} interrupted trials", highlight=False)
+    _note_lookahead(study, resources.slots)
 
 
-def _note_lookahead(console: Console, config: StudyConfig, slots: int) -> None:
-    usable = config.search.lookahead * len(config.arms)
+def _note_lookahead(study: _Study, slots: int) -> None:
+    arms = len(searched_arms(study.config))
+    usable = study.config.search.lookahead * arms
     if usable < slots:
-        console.print(
-            f"note: search.lookahead {config.search.lookahead} lets {usable} of {slots} slots "
-            f"work; begin a study with at least --set search.lookahead="
-            f"{-(-slots // len(config.arms))}, more where trials differ in length",
+        study.console.print(
+            f"note: search.lookahead {study.config.search.lookahead} lets {usable} of {slots} "
+            f"slots work; begin a study with at least --set search.lookahead={-(-slots // arms)}, "
+            "more where trials differ in length",
             highlight=False,
         )

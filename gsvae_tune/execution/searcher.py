@@ -11,7 +11,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from gsvae_tune.search.ledger import Assignment, Ledger
+from gsvae_tune.search.ledger import Ledger
+from gsvae_tune.search.storage import Assignment
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState, read_json_lines
 
@@ -43,6 +44,7 @@ class LedgerSearcher(Searcher):
         self.assigned[trial_id] = assignment
         return {
             "arm": assignment.arm,
+            "phase": assignment.phase,
             "number": assignment.number,
             "params": assignment.params,
         }
@@ -52,11 +54,11 @@ class LedgerSearcher(Searcher):
     ) -> None:
         assignment = self.assigned.pop(trial_id)
         ended = self._ended(assignment, result or {}, error=error)
-        self._ledger.finish(assignment.arm, assignment.number, ended)
+        self._ledger.finish(assignment, ended)
 
     def _ended(self, assignment: Assignment, last: dict[str, Any], *, error: bool) -> TrialResult:
         """Return the trial's own result; without one, it was stopped or its process died."""
-        folder = self._paths.trial(assignment.arm, assignment.number)
+        folder = self._paths.trial(assignment.arm, assignment.number, assignment.phase)
         own = TrialResult.read(folder.result)
         if own is not None:
             return own

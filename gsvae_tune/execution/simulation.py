@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from gsvae_tune.execution.objectives import Objective
 from gsvae_tune.execution.searcher import LedgerSearcher
+from gsvae_tune.search.storage import Assignment
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult
 
-Started = Callable[[str, int], None]
-Ended = Callable[[str, int, TrialResult], None]
+Started = Callable[[Assignment], None]
+Ended = Callable[[Assignment, TrialResult], None]
 
 
 @dataclass
@@ -49,11 +50,11 @@ def simulate(
         objective: gives a trial's result, `wall_s` being how long it would have trained.
         slots: trials at once.
         paths: the study's folder, where the results are written.
-        started: called with arm and number as a trial begins.
+        started: called as a trial begins.
         ended: called with its result too, when it has ended.
     """
     done = Simulated(slots)
-    running: list[tuple[float, int, str, int, TrialResult]] = []
+    running: list[tuple[float, int, Assignment, TrialResult]] = []
     names = itertools.count()
     while True:
         while len(running) < slots:
@@ -63,15 +64,14 @@ def simulate(
                 break  # nothing is left, or the next trial waits for a result
             assignment = searcher.assigned[str(name)]
             result = objective(assignment)
-            started(assignment.arm, assignment.number)
-            ends_s = done.wall_s + result.wall_s
-            event = (ends_s, name, assignment.arm, assignment.number, result)
-            heapq.heappush(running, event)
+            started(assignment)
+            heapq.heappush(running, (done.wall_s + result.wall_s, name, assignment, result))
         if not running:
             return done
-        done.wall_s, name, arm, number, result = heapq.heappop(running)
-        result.write(paths.trial(arm, number).result)
+        done.wall_s, name, assignment, result = heapq.heappop(running)
+        folder = paths.trial(assignment.arm, assignment.number, assignment.phase)
+        result.write(folder.result)
         searcher.on_trial_complete(str(name))
         done.trials += 1
         done.busy_s += result.wall_s
-        ended(arm, number, result)
+        ended(assignment, result)

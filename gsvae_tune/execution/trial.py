@@ -7,6 +7,7 @@ a finished one reads its result.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -59,7 +60,7 @@ def run_trial(
     configuration never stops a study.
 
     Args:
-        assigned: arm, number and params as the ledger handed them out.
+        assigned: arm, phase, number and params as the ledger handed them out.
         study: the study.
         splits: the images.
         paths: the trial's folder; its config.json must be there.
@@ -72,7 +73,8 @@ def run_trial(
         OSError: the folder cannot be written.
     """
     config = read_json(paths.config)
-    seen = {key: config[key] for key in ("arm", "number", "params")}
+    config = {"phase": "search"} | config  # as it was before there were phases
+    seen = {key: config[key] for key in ("arm", "phase", "number", "params")}
     if seen != dict(assigned):
         raise RuntimeError(f"{paths.config} says {seen}, the search suggested {dict(assigned)}")
     finished = TrialResult.read(paths.result)
@@ -80,7 +82,7 @@ def run_trial(
         return finished
     started = time.perf_counter()
     keep_freed_memory()
-    device = _device(gpu_fraction)
+    device = device_for(gpu_fraction)
     out_of_memory = False
     try:
         result = _train(config, study, splits, paths, device, every_epoch, report)
@@ -164,17 +166,21 @@ def _train(
 def _training(
     config: Mapping[str, Any], study: StudyConfig, splits: Splits, device: torch.device
 ) -> PairTraining:
-    arm = ARMS[config["arm"]].model_validate(config["settings"])
-    seeds = [replicate_seed(study.seed, "search", r) for r in range(study.replicates)]
+    arm = ARMS[study.method(config["arm"])].model_validate_json(json.dumps(config["settings"]))
+    searching = config["phase"] == "search"
+    count = study.replicates if searching else study.protocol.replicates
+    seeds = [replicate_seed(study.seed, config["phase"], r) for r in range(count)]
     steps = study.training.steps_per_epoch(len(splits.train))
     return PairTraining(
         splits,
         study.model,
         study.training,
         seeds,
-        arm.controller(study.replicates, max(1, steps), study.training.epochs),
+        arm.controller(seeds, max(1, steps), study.training.epochs),
         learning_rate=arm.learning_rate,
         estimator=arm.estimator,
+        rao_samples=arm.rao_samples,
+        tau_forward=arm.tau_forward,
         signal=arm.told,
         device=device,
     )
@@ -211,7 +217,8 @@ def _load(training: PairTraining, paths: TrialPaths, records: list[dict[str, Any
     return None
 
 
-def _device(gpu_fraction: float) -> torch.device:
+def device_for(gpu_fraction: float) -> torch.device:
+    """Return where to compute; a share of a GPU comes with that share of its memory."""
     if gpu_fraction > 0 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(min(1.0, gpu_fraction))
         return torch.device("cuda")

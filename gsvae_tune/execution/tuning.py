@@ -15,7 +15,7 @@ from ray.tune.error import TuneError
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from gsvae_tune.execution.progress import StudyProgress, View
+from gsvae_tune.execution.progress import StudyProgress, View, Which
 from gsvae_tune.execution.resources import TrialResources
 from gsvae_tune.execution.searcher import LedgerSearcher
 from gsvae_tune.search.ledger import Ledger
@@ -25,6 +25,7 @@ from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult
 from gsvae_tune.vae.data import Splits
 
+_CONFIRMING = "confirming"  # key of what a confirmation reports
 _RETRIES = 2  # of a trial whose process died; each goes on from its own checkpoint
 
 
@@ -43,14 +44,16 @@ def search(
     def train(assigned: dict[str, Any], *, splits: Splits) -> None:
         from gsvae_tune.execution.trial import run_trial  # torch, which the driver does without
 
+        searching = assigned["phase"] == "search"
         run_trial(
             assigned,
             study=config,
             splits=splits,
-            paths=paths.trial(assigned["arm"], assigned["number"]),
+            paths=paths.trial(assigned["arm"], assigned["number"], assigned["phase"]),
             gpu_fraction=resources.gpus,
-            every_epoch=asha,
-            report=tune.report,
+            every_epoch=asha and searching,
+            # What carries no epoch by that name is no scheduler's business.
+            report=tune.report if searching else lambda seen: tune.report({_CONFIRMING: seen}),
         )
 
     scheduler = (
@@ -111,6 +114,10 @@ def search(
     return callback.ended
 
 
+def _which(trial: Any) -> Which:
+    return Which(trial.config["arm"], trial.config["phase"], trial.config["number"])
+
+
 class _Shown(TrialProgressCallback):
     """Tells the progress what Tune sees.
 
@@ -127,23 +134,25 @@ class _Shown(TrialProgressCallback):
         return {}  # Tune stores a copy of its callbacks in the experiment that we throw away
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._progress.started(trial.config["arm"], trial.config["number"])
+        self._progress.started(_which(trial))
         self._view.changed()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        if "epoch" in result:
-            self._progress.reported(trial.config["arm"], trial.config["number"], result)
+        seen = result.get(_CONFIRMING, result)
+        if "epoch" in seen:
+            self._progress.reported(_which(trial), seen)
         self._view.changed()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        arm, number = trial.config["arm"], trial.config["number"]
-        result = TrialResult.read(self._paths.trial(arm, number).result)
+        which = _which(trial)
+        folder = self._paths.trial(which.arm, which.number, which.phase)
+        result = TrialResult.read(folder.result)
         if result is not None:
             self.ended += 1
-            self._progress.ended(arm, number, result)
-            self._view.changed((arm, number, result))
+            self._progress.ended(which, result)
+            self._view.changed((which, result))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self.on_trial_complete(iteration, trials, trial)

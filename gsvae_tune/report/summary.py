@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
@@ -11,11 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from gsvae_tune.report import tables
-from gsvae_tune.search.ledger import TrialRow, open_storage, read_trials
+from gsvae_tune.report.verdict import Comparison, Finalist, Verdict, decide
+from gsvae_tune.search.confirm import choose, searched_arms
+from gsvae_tune.search.storage import TrialRow, open_storage, read_trials
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths
-from gsvae_tune.study.records import TrialState
+from gsvae_tune.study.records import TrialState, write_json
 from gsvae_tune.study.studyfile import is_running, read_study, require_storage
 
 LOSS = "neg. ELBO (nats)"
@@ -39,6 +42,7 @@ class ArmStatus:
     pruned: int
     failed: int
     unfinished: int
+    confirmed: int
     best: BestTrial | None
 
     @property
@@ -62,14 +66,16 @@ def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> Study
     rows = _rows(config, paths, storage)
     arms = {}
     for arm in config.arms:
-        own = [row for row in rows if row.arm == arm]
+        own = [row for row in rows if row.arm == arm and row.phase == "search"]
+        again = [row for row in rows if row.arm == arm and row.phase == "confirm"]
         count = {state: sum(row.state is state for row in own) for state in TrialState}
         arms[arm] = ArmStatus(
-            budget=max(config.search.trials, len(own)),
+            budget=max(config.search.trials, len(own)) if arm in searched_arms(config) else 0,
             complete=count[TrialState.COMPLETE],
             pruned=count[TrialState.PRUNED],
             failed=count[TrialState.FAILED],
             unfinished=count[TrialState.RUNNING],
+            confirmed=sum(row.state is not TrialState.RUNNING for row in again),
             best=_best(own),
         )
     simulated = config.simulate.table if config.simulate else None
@@ -93,11 +99,42 @@ def _best(rows: list[TrialRow]) -> BestTrial | None:
     return min(found, key=lambda best: best.value, default=None)
 
 
+def build_tables(
+    config: StudyConfig, paths: StudyPaths, storage: str | None
+) -> dict[str, pd.DataFrame]:
+    """Rebuild a study's tables and return them, changing nothing."""
+    return tables.build(_rows(config, paths, storage), paths)
+
+
 def export(config: StudyConfig, paths: StudyPaths, storage: str | None) -> dict[str, pd.DataFrame]:
     """Rebuild a study's tables, write them, and return them."""
-    built = tables.build(_rows(config, paths, storage), paths)
+    built = build_tables(config, paths, storage)
     tables.write(built, paths)
     return built
+
+
+def judge(
+    config: StudyConfig, paths: StudyPaths, storage: str | None, built: dict[str, pd.DataFrame]
+) -> Verdict | None:
+    """Write verdict.json and return the verdict; None while the test phase has not ended."""
+    verdict = decided(config, paths, storage, built)
+    if verdict is not None:
+        write_json(paths.verdict, verdict.as_dict())
+    return verdict
+
+
+def decided(
+    config: StudyConfig, paths: StudyPaths, storage: str | None, built: dict[str, pd.DataFrame]
+) -> Verdict | None:
+    """Return the verdict, changing nothing; None while the test phase has not ended."""
+    chosen = choose(config, _rows(config, paths, storage))
+    confirmed = built["trials"][built["trials"].phase == "confirm"]
+    known = set(zip(confirmed.arm, confirmed.number, strict=True))
+    wanted = {(arm, number) for arm, numbers in chosen.items() for number in numbers}
+    tested = built["replicates"].dropna(subset=["test_neg_elbo_nats"])
+    if not wanted or not wanted <= known or tested.empty:
+        return None
+    return decide(config, built["trials"], built["replicates"], chosen)
 
 
 def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
@@ -106,11 +143,13 @@ def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
     if seen.simulated:
         state += ", simulated"
     table = Table(title=f"{escape(seen.folder)} ({state})", title_justify="left")
-    for column in ("arm", "complete", "pruned", "failed", "unfinished", "best", LOSS):
+    for column in ("arm", "complete", "pruned", "failed", "unfinished", "confirmed", "best", LOSS):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for name, arm in seen.arms.items():
         best = ("-", "-") if arm.best is None else (f"#{arm.best.number}", f"{arm.best.value:.3f}")
-        counts = (f"{arm.complete}/{arm.budget}", arm.pruned, arm.failed, arm.unfinished)
+        counts = (
+            f"{arm.complete}/{arm.budget}", arm.pruned, arm.failed, arm.unfinished, arm.confirmed,
+        )  # fmt: skip
         table.add_row(name, *map(str, counts), *best)
     yield table
     yield from _best_settings({name: arm.best for name, arm in seen.arms.items()})
@@ -118,21 +157,28 @@ def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
         yield "next: the command that began this study goes on with it"
 
 
-def search_result(seen: StudyStatus, replicates: pd.DataFrame) -> Iterator[RenderableType]:
-    """Yield what `gsvae-tune run` prints at the end of the search."""
+def search_result(
+    seen: StudyStatus, replicates: pd.DataFrame, *, alone: bool
+) -> Iterator[RenderableType]:
+    """Yield what `gsvae-tune run` prints of the search; ``alone``: no verdict follows."""
     table = Table(title=f"search result of study {escape(seen.study)}", title_justify="left")
     for column in ("arm", "trials", "failed", "best", LOSS, "± over replicates"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for name, arm in seen.arms.items():
+        if not arm.budget:
+            continue  # a control, which is not searched
         counts = (arm.complete + arm.pruned + arm.failed, arm.failed)
         found = ("-", "-", "-")
         if arm.best is not None:
             of_best = (replicates.arm == name) & (replicates.number == arm.best.number)
-            values = replicates[of_best].val_neg_elbo_nats
+            searched = replicates[of_best & (replicates.phase == "search")]
+            values = searched.val_neg_elbo_nats
             spread = f"{values.std():.3f}" if len(values) > 1 else "one only"
             found = (f"#{arm.best.number}", f"{arm.best.value:.3f}", spread)
         table.add_row(name, *map(str, counts), *found)
     yield table
+    if not alone:
+        return
     yield from _best_settings({name: arm.best for name, arm in seen.arms.items()})
     if seen.simulated:
         yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
@@ -144,12 +190,119 @@ def search_result(seen: StudyStatus, replicates: pd.DataFrame) -> Iterator[Rende
     )
 
 
-def _best_settings(best: dict[str, BestTrial | None]) -> Iterator[Table]:
+def verdict_tables(
+    verdict: Verdict, seen: StudyStatus, trials: pd.DataFrame
+) -> Iterator[RenderableType]:
+    """Yield what `gsvae-tune run` prints at the end: finalists, verdicts, reasons, compute."""
+    yield _finalists(verdict)
+    found = {
+        name: BestTrial(
+            arm.finalist.number, arm.finalist.test_nats or 0.0, _params(trials, name, arm.finalist)
+        )
+        for name, arm in verdict.arms.items()
+        if arm.finalist is not None and seen.arms[name].budget
+    }
+    yield from _best_settings(dict(found), "their settings")
+    table = Table(title="verdicts", title_justify="left")
+    for column in ("comparison", "difference (nats)", "p", "verdict"):
+        left = column in ("comparison", "verdict")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    for one in verdict.comparisons:
+        style = {"supported": "bold green", "not supported": "yellow"}.get(one.verdict, "")
+        table.add_row(
+            f"{one.arm} - {one.baseline}",
+            _with_interval(one),
+            "-" if one.p_holm is None else f"{one.p_holm:.3g}",
+            one.verdict,
+            style=style,
+        )
+    yield table
+    for one in verdict.comparisons:
+        yield f"[bold]{one.arm} - {one.baseline}: {one.verdict}.[/bold] {escape(one.reason)}"
+    yield _compute(verdict)
+    if seen.simulated:
+        yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
+        return
+    yield _legend(verdict)
+
+
+def _finalists(verdict: Verdict) -> Table:
+    name = "IWAE bound" if verdict.metric == "test_iwae_nats" else "ELBO"
+    table = Table(
+        title=f"finalists: negative {name} with one-hot codes, nats; lower is better",
+        title_justify="left",
+    )
+    for column in ("arm", "trial", "in the search", "fresh seeds", "test split", "±", "failed"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for arm, known in verdict.arms.items():
+        best = known.finalist
+        if best is None:
+            table.add_row(arm, *"------")
+            continue
+        table.add_row(
+            arm,
+            f"#{best.number}",
+            _plain(best.search_nats),
+            _plain(best.confirmed_nats),
+            _plain(best.test_nats),
+            _plain(best.test_sd_nats),
+            f"{best.failed} of {best.replicates}" if best.failed else "-",
+        )
+    return table
+
+
+def _compute(verdict: Verdict) -> Table:
+    table = Table(title="what each arm was given", title_justify="left")
+    for column in ("arm", "configurations", "confirmed", "steps", "samples", "device-seconds"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for arm, known in verdict.arms.items():
+        given = known.compute
+        table.add_row(
+            arm,
+            *(
+                f"{n:,}"
+                for n in (given.configurations, given.confirmed, given.steps, given.samples)
+            ),
+            f"{given.device_seconds:,.0f}",
+        )
+    return table
+
+
+def _legend(verdict: Verdict) -> str:
+    return (
+        "Each arm's best configurations were trained again on fresh seeds and measured once on the "
+        "test split, which nothing had seen. A difference below 0: the first is better; in "
+        "brackets 95 % over seeds; p by the sign-flip test, Holm over "
+        f"{len(verdict.comparisons)} comparisons. [bold]supported[/bold]: better, beyond seeds and "
+        "the luck of the search. [bold]not supported[/bold]: worse, or no gain that matters. "
+        "[bold]inconclusive[/bold]: neither can be said."
+    )
+
+
+def _params(trials: pd.DataFrame, arm: str, finalist: Finalist) -> dict[str, Scalar]:
+    row = trials[(trials.arm == arm) & (trials.phase == "search")].set_index("number")
+    settings: dict[Any, Any] = row.loc[finalist.number].filter(like="param_").dropna().to_dict()
+    return {key.removeprefix("param_"): value for key, value in settings.items()}
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _with_interval(one: Comparison) -> str:
+    if one.effect_nats is None or one.ci_low is None:
+        return _plain(one.effect_nats)
+    return escape(f"{one.effect_nats:+.3f} [{one.ci_low:+.3f}, {one.ci_high:+.3f}]")
+
+
+def _best_settings(
+    best: Mapping[str, BestTrial | None], title: str = "best configurations"
+) -> Iterator[Table]:
     """Yield settings down, arms across: readable at any width."""
     found = {arm: trial for arm, trial in best.items() if trial is not None}
     if not found:
         return
-    table = Table(title="best configurations", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("setting")
     for arm, trial in found.items():
         table.add_column(f"{arm} #{trial.number}", justify="right")

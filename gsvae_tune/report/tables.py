@@ -4,8 +4,9 @@ trials      one row a trial
 replicates  one row a (trial, replicate)
 epochs      one row a (trial, replicate, branch, epoch)
 
+A confirmation (phase confirm) bears the number of the trial that it trains again on fresh seeds.
 Losses are nats per example, lower is better. Columns of the test split are empty until the test
-phase has opened it.
+phase has opened it, and for every trial of the search.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from typing import Any
 
 import pandas as pd
 
-from gsvae_tune.search.ledger import TrialRow
+from gsvae_tune.search.storage import PHASES, TrialRow
 from gsvae_tune.study.paths import StudyPaths
-from gsvae_tune.study.records import TrialResult, TrialState, atomic_file, read_json_lines
-
-SEARCH = "search"
+from gsvae_tune.study.records import (
+    TestResult,
+    TrialResult,
+    TrialState,
+    atomic_file,
+    read_json_lines,
+)
 
 # Types of the columns every study has, so that an empty or partial study gives the same table.
 TRIALS = {
@@ -30,8 +35,12 @@ TRIALS = {
 REPLICATES = {
     "arm": "string", "phase": "string", "number": "int64", "replicate": "int64", "seed": "int64",
     "best_branch": "string", "val_neg_elbo_nats": "float64", "test_neg_elbo_nats": "float64",
-    "test_iwae_nats": "float64", "kl_nats": "float64", "active_units": "Int64",
-    "diverged": "bool", "collapsed": "bool", "ended": "string", "steps": "int64",
+    "test_iwae_nats": "float64", "iwae_samples": "Int64", "kl_nats": "float64",
+    "active_units": "Int64", "test_kl_nats": "float64", "test_active_units": "Int64",
+    "tau": "float64", "code_perplexity": "float64", "vertex_share": "float64",
+    "relaxed_gap_nats": "float64", "test_reopened": "string", "diverged": "bool",
+    "collapsed": "bool", "ended": "string", "steps": "int64", "init_hash": "string",
+    "order_hash": "string", "noise_hash": "string",
 }  # fmt: skip
 EPOCHS = {
     "arm": "string", "phase": "string", "number": "int64", "replicate": "int64", "branch": "string",
@@ -52,9 +61,10 @@ _PAIRS = [name for name in EPOCHS if name in (
 def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFrame]:
     """Return the three tables by name."""
     rows: dict[str, list[dict[str, Any]]] = {"trials": [], "replicates": [], "epochs": []}
-    for trial in sorted(trials, key=lambda trial: (trial.arm, trial.number)):
-        key = {"arm": trial.arm, "phase": SEARCH, "number": trial.number}
-        folder = paths.trial(trial.arm, trial.number)
+    ordered = sorted(trials, key=lambda row: (row.arm, PHASES.index(row.phase), row.number))
+    for trial in ordered:
+        key = {"arm": trial.arm, "phase": trial.phase, "number": trial.number}
+        folder = paths.trial(trial.arm, trial.number, trial.phase)
         result = TrialResult.read(folder.result)
         rows["trials"].append(
             key
@@ -71,14 +81,28 @@ def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFra
             }
             | {f"param_{name}": value for name, value in trial.params.items()}
         )
+        tested = _tested(TestResult.read(folder.test))
         for replicate in result.replicates if result else []:
-            rows["replicates"].append(key | vars(replicate))
+            measured = tested.get(replicate.replicate, {})
+            rows["replicates"].append(key | vars(replicate) | measured)
         for record in read_json_lines(folder.epochs):
             rows["epochs"] += _epoch_rows(key, record)
     return {
         "trials": _frame(rows["trials"], TRIALS),
         "replicates": _frame(rows["replicates"], REPLICATES),
         "epochs": _frame(rows["epochs"], EPOCHS),
+    }
+
+
+def _tested(test: TestResult | None) -> dict[int, dict[str, Any]]:
+    """Return the columns of the test split by replicate."""
+    if test is None:
+        return {}
+    apart = {"replicate", "seed", "branch"}
+    return {
+        row.replicate: {key: value for key, value in vars(row).items() if key not in apart}
+        | {"test_reopened": test.reopened}
+        for row in test.replicates
     }
 
 

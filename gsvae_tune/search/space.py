@@ -31,7 +31,7 @@ class ArmSpace:
     """The space of one arm.
 
     Args:
-        name: a key of `ARMS`.
+        name: the arm's, which may be its method's, a key of `ARMS`.
         config: the arm as the study gives it.
         where: the file, for messages.
 
@@ -40,12 +40,27 @@ class ArmSpace:
     """
 
     def __init__(self, name: str, config: ArmConfig, where: str) -> None:
-        if name not in ARMS:
+        method = config.method or name
+        if method not in ARMS:
             raise InputError(
-                f"arms.{name}: unknown arm", where=where, legal=legal_keys(name, list(ARMS))
+                f"arms.{name}: unknown method {method!r}",
+                where=where,
+                legal=f"a method as its name, or as its key method: {legal_keys(method, [*ARMS])}",
+            )
+        if name in ARMS and name != method:
+            raise InputError(
+                f"arms.{name}.method: {method!r}, under the name of another method",
+                where=where,
+                legal="a name of its own for the arm",
             )
         self.name = name
-        self.arm: type[Arm] = ARMS[name]
+        self.arm: type[Arm] = ARMS[method]
+        if not self.arm.searched and config.space:
+            raise InputError(
+                f"arms.{name}.space: method {method} is not searched",
+                where=where,
+                legal="no space: its configurations are those of the arm that `of` names",
+            )
         self._defaults = {key: field.default for key, field in self.arm.model_fields.items()}
         self._parameters: dict[str, Parameter] = dict(config.space)
         self._where = where
@@ -131,7 +146,7 @@ class ArmSpace:
     def _is_legal(self, params: Mapping[str, Scalar]) -> bool:
         """Ends that meet (tau_min = tau_start = tau_max) do so on a grid, never in a draw."""
         try:
-            self.settings(params).controller(replicates=1, steps_per_epoch=1, epochs=1)
+            self.settings(params).controller([0], steps_per_epoch=1, epochs=1)
         except ValueError:
             return False
         return True

@@ -9,8 +9,9 @@ from typing import Any
 
 import gsvae_tune.search
 from gsvae_tune.search.arms import ARMS
+from gsvae_tune.search.confirm import searched_arms
 from gsvae_tune.search.space import ArmSpace
-from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.config import ARM_NAME, StudyConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.loading import legal_keys, override, parse, read_yaml
 from gsvae_tune.study.parameters import Choice, Fixed, Range
@@ -100,7 +101,9 @@ def check(config: StudyConfig, where: str) -> None:
     """
     for name, arm in config.arms.items():
         space = ArmSpace(name, arm, where)
-        if config.search.sampler == "grid":
+        if not space.arm.searched:
+            _check_of(config, name, where)
+        elif config.search.sampler == "grid":
             size = len(space.grid(config.search.grid_points))
             if size < config.search.trials:
                 raise InputError(
@@ -108,6 +111,41 @@ def check(config: StudyConfig, where: str) -> None:
                     where=where,
                     legal=f"at most {size} (search.grid_points: {config.search.grid_points})",
                 )
+
+    _check_protocol(config, where)
+
+
+def _check_of(config: StudyConfig, arm: str, where: str) -> None:
+    legal = searched_arms(config)
+    if config.arms[arm].of not in legal:
+        raise InputError(
+            f"arms.{arm}.of: {config.arms[arm].of!r} is no searched arm of the study",
+            where=where,
+            legal=", ".join(legal) or "an arm with a search beside it",
+        )
+
+
+def _check_protocol(config: StudyConfig, where: str) -> None:
+    protocol, arms = config.protocol, list(config.arms)
+    legal = ", ".join(arms)
+    if len(arms) > 1 and protocol.comparisons is None and protocol.baseline not in arms:
+        raise InputError(
+            f"protocol.baseline: {protocol.baseline!r} is no arm of the study",
+            where=where,
+            legal=legal,
+        )
+    for pair in protocol.comparisons or ():
+        if len(set(pair)) < 2 or not set(pair) <= set(arms):
+            raise InputError(
+                f"protocol.comparisons: [{', '.join(pair)}] does not compare two arms of the study",
+                where=where,
+                legal=f"[arm, baseline], two of: {legal}",
+            )
+    for arm in config.simulate.effects if config.simulate else ():
+        if arm not in arms:
+            raise InputError(
+                f"simulate.effects: {arm!r} is no arm of the study", where=where, legal=legal
+            )
 
 
 def schema() -> dict[str, Any]:
@@ -118,6 +156,7 @@ def schema() -> dict[str, Any]:
         definitions.setdefault(kind.__name__, kind.model_json_schema())
     definitions.setdefault(Fixed.__name__, Fixed.model_json_schema())
     arms: dict[str, Any] = {}
+    own = definitions.pop("ArmConfig")
     for name, arm in ARMS.items():
         settings = {}
         for key, field in arm.model_json_schema()["properties"].items():
@@ -133,24 +172,32 @@ def schema() -> dict[str, Any]:
             settings[key] = {
                 "anyOf": forms,
                 "description": field["description"],
-                "default": field["default"],
+                "default": field.get("default"),
             }
         arms[name] = {
             "type": "object",
             "description": (arm.__doc__ or "").splitlines()[0],
-            "properties": {
-                "space": {"type": "object", "properties": settings, "additionalProperties": False}
+            "properties": own["properties"]
+            | {
+                "method": {"const": name},
+                "space": {
+                    "type": "object",
+                    "properties": settings if arm.searched else {},
+                    "additionalProperties": False,
+                },
             },
-            "required": ["space"],
             "additionalProperties": False,
         }
     base["properties"]["arms"] = {
         "type": "object",
         "description": "the methods compared, each with its own search space",
         "properties": arms,
-        "additionalProperties": False,
+        "propertyNames": {"pattern": ARM_NAME},
+        # An arm of another name says its method.
+        "additionalProperties": {
+            "anyOf": [arm | {"required": ["method"]} for arm in arms.values()]
+        },
         "minProperties": 1,
     }
-    definitions.pop("ArmConfig", None)
     base["required"] = ["arms"]  # the name defaults to the file's
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **base}

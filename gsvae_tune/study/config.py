@@ -15,12 +15,15 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gsvae_tune.study.parameters import Frozen, Parameter, read_parameter
 
-Estimator = Literal["soft", "straight-through"]
+Estimator = Literal["soft", "straight-through", "gumbel-rao", "reinmax", "decoupled"]
+Phase = Literal["search", "confirm"]
+Metric = Literal["neg_elbo", "iwae"]
 Signal = Literal["control", "control-relaxed", "train"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 FORMAT_VERSION = 1
+ARM_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 
 
 class DataConfig(Frozen):
@@ -182,14 +185,76 @@ class SimulateConfig(Frozen):
     checksum: str | None = Field(
         None, description="SHA-256 of the table's file; filled in when the study is read"
     )
+    spread_nats: float = Field(
+        0.05,
+        ge=0.0,
+        description="standard deviation of a replicate around its configuration's loss, beside "
+        "what it shares with the same seed in other trials",
+    )
+    effects: dict[str, float] = Field(
+        default_factory=dict, description="planted: what is added to the losses of an arm, in nats"
+    )
 
 
 class ArmConfig(Frozen):
     """One training method and what is searched in it."""
 
+    method: str | None = Field(
+        None, description="the training method; default: the one the arm is named after"
+    )
+    of: str = Field(
+        "pair", description="for method yoked: the arm whose temperature paths are replayed"
+    )
     space: dict[str, Annotated[Parameter, BeforeValidator(read_parameter)]] = Field(
+        default_factory=dict,
         description="settings of the arm: a value, a list of choices, or {low, high, log, when}; "
-        "settings not named keep their default"
+        "settings not named keep their default",
+    )
+
+
+class ProtocolConfig(Frozen):
+    """From a search result to evidence: fixed before the run, and no function of tau."""
+
+    until: Literal["search", "confirm", "verdict"] = Field(
+        "verdict",
+        description="the last phase to run; search and confirm leave the test split shut. No part "
+        "of the study's identity",
+    )
+    reopen_test: str | None = Field(
+        None,
+        min_length=1,
+        description="why the test split is opened again, once it was; marks the result, which then "
+        "supports no claim. No part of the study's identity",
+    )
+    top: int = Field(2, ge=1, le=100, description="best trials of each arm that are confirmed")
+    replicates: int = Field(
+        10, ge=1, le=1024, description="fresh seeds on which each of them is trained again"
+    )
+    baseline: str = Field("fixed-factor", description="the arm that the others are compared with")
+    comparisons: tuple[tuple[str, str], ...] | None = Field(
+        None,
+        description="the declared family, pairs [arm, baseline]; default: every other arm with the "
+        "baseline, and each yoked arm's original with it",
+    )
+    metric: Metric = Field(
+        "neg_elbo",
+        description="what verdicts are about, with one-hot codes on the test split: neg_elbo, or "
+        "iwae (the negative IWAE bound). A relaxed loss contains tau and is none of the choices",
+    )
+    iwae_samples: int = Field(
+        100, ge=1, le=5000, description="samples an image in the IWAE bound of the test split"
+    )
+    alpha: float = Field(
+        0.05, gt=0.0, lt=0.5, description="error level, Holm over the declared family"
+    )
+    smallest_effect_nats: float = Field(
+        0.1, gt=0.0, description="the smallest difference that would matter"
+    )
+    compute_tolerance: float = Field(
+        0.25,
+        ge=0.0,
+        description="how far device-seconds of two arms may differ, as a share of the smaller, and "
+        "still count as equal; steps, samples and configurations must be equal",
     )
 
 
@@ -211,7 +276,12 @@ class StudyConfig(Frozen):
     search: SearchConfig = Field(
         default_factory=SearchConfig, description="how configurations are chosen"
     )
-    arms: dict[str, ArmConfig] = Field(min_length=1, description="the methods compared")
+    arms: dict[Annotated[str, Field(pattern=ARM_NAME)], ArmConfig] = Field(
+        min_length=1, description="the methods compared"
+    )
+    protocol: ProtocolConfig = Field(
+        default_factory=ProtocolConfig, description="from a search result to evidence"
+    )
     resources: ResourcesConfig = Field(
         default_factory=ResourcesConfig, description="what a trial gets of the machine"
     )
@@ -223,12 +293,17 @@ class StudyConfig(Frozen):
         None, description="Optuna storage URL; default: a journal file in the study's folder"
     )
 
+    def method(self, arm: str) -> str:
+        """Return the training method of an arm."""
+        return self.arms[arm].method or arm
+
     def identity(self) -> dict[str, Any]:
         """Return what makes this study this study: all but where it runs and how long."""
         whole = self.model_dump(mode="json")
         for key in ("description", "resources", "out", "storage"):
             del whole[key]
         del whole["data"]["dir"], whole["search"]["trials"], whole["training"]["checkpoint_s"]
+        del whole["protocol"]["until"], whole["protocol"]["reopen_test"]
         if whole["simulate"]:
             del whole["simulate"]["slots"]
             if whole["simulate"]["checksum"]:  # what is in the table matters, not where it lies

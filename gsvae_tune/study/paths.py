@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gsvae_tune.study.config import Phase
 from gsvae_tune.study.errors import InputError
 
 
@@ -35,6 +36,11 @@ class TrialPaths:
     def error(self) -> Path:
         """Traceback of a trial that failed by an exception."""
         return self.root / "error.txt"
+
+    @property
+    def test(self) -> Path:
+        """What a confirmed trial gave on the test split."""
+        return self.root / "test.json"
 
     @property
     def begun(self) -> bool:
@@ -80,8 +86,25 @@ class StudyPaths:
     def table(self, name: str) -> Path:
         return self.tables / f"{name}.parquet"
 
-    def trial(self, arm: str, number: int) -> TrialPaths:
-        return TrialPaths(self.trials / arm / str(number))
+    @property
+    def openings(self) -> Path:
+        """Each opening of the test split: when, for what, why."""
+        return self.root / "test-openings.jsonl"
+
+    @property
+    def verdict(self) -> Path:
+        return self.root / "verdict.json"
+
+    def trial(self, arm: str, number: int, phase: Phase = "search") -> TrialPaths:
+        """Return a trial's folder; a confirmation is numbered like the trial it confirms."""
+        prefix = "" if phase == "search" else f"{phase}-"
+        return TrialPaths(self.trials / arm / f"{prefix}{number}")
+
+    def numbers(self, arm: str, phase: Phase) -> list[int]:
+        """Return the numbers of an arm's trials that have a folder."""
+        prefix = self.trial(arm, 0, phase).root.name[:-1]
+        names = [path.name.removeprefix(prefix) for path in (self.trials / arm).glob(f"{prefix}*")]
+        return [int(name) for name in names if name.isdecimal()]
 
     def exists(self) -> bool:
         return self.study.is_file()

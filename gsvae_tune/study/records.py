@@ -38,6 +38,55 @@ class ReplicateResult:
     collapsed: bool
     ended: str | None  # why it ended early
     steps: int  # optimizer steps of each of its two members
+    # What it shares with the same replicate of every other trial of its phase; see `paired`.
+    init_hash: str | None = None  # of its initial weights
+    order_hash: str | None = None  # of the order of its images, all epochs
+    noise_hash: str | None = None  # of its Gumbel noise, the first step of each epoch
+
+
+@dataclass(frozen=True)
+class ReplicateTest:
+    """One replicate of a confirmed trial on the sealed test split; nats per example.
+
+    Of its better branch, which the control split had chosen before.
+    """
+
+    replicate: int
+    seed: int
+    branch: str
+    tau: float  # at the end of training
+    test_neg_elbo_nats: float  # one-hot codes, one sample an image times evaluation_samples
+    test_iwae_nats: float  # negative IWAE bound, one-hot codes
+    iwae_samples: int
+    test_kl_nats: float
+    test_active_units: int
+    code_perplexity: float  # categories in use, 1 to K, mean over latents
+    vertex_share: float  # of relaxed samples, those within 0.2 of a one-hot code
+    relaxed_gap_nats: float  # relaxed minus one-hot negative ELBO at `tau`
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What a confirmed trial's `test.json` holds."""
+
+    __test__ = False  # no test class, whatever its name makes pytest think
+
+    opened: str  # when the test split was opened for it
+    reopened: str | None  # why, where the split had been opened before
+    replicates: list[ReplicateTest]
+
+    def write(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> TestResult | None:
+        """Return the result, or None where there is no readable one."""
+        try:
+            raw = read_json(path)
+            replicates = [ReplicateTest(**row) for row in raw.pop("replicates")]
+            return cls(**raw, replicates=replicates)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
 
 
 @dataclass(frozen=True)

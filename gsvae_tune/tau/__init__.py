@@ -15,7 +15,10 @@ from gsvae_tune.tau.controller import (
     Controller,
     EndState,
     Event,
+    LearnedController,
     OpenLoopController,
+    RandomWalkController,
+    ReplayController,
     TraceRow,
 )
 from gsvae_tune.tau.couplings import COUPLINGS, Coupling
@@ -31,8 +34,11 @@ __all__ = [
     "Coupling",
     "EndState",
     "Event",
+    "LearnedController",
     "OpenLoopController",
     "PairController",
+    "RandomWalkController",
+    "ReplayController",
     "Rule",
     "Schedule",
     "TraceRow",

@@ -7,7 +7,7 @@ training loop need not know which one it has. `gsvae_tune.tau.pair` closes the l
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -31,6 +31,9 @@ class Event(str, Enum):
     TIE = "tie: each branch moved by its own rule"
     COLLAPSED = "collapsed, no signal: both branches cooled"
     SCHEDULED = "both branches follow their schedules"
+    REPLAYED = "both branches follow a recorded path"
+    WALKED = "both branches moved at random"
+    LEARNED = "both temperatures are trained with the weights"
     ENDED = "ended: a loss was not finite"
 
 
@@ -201,6 +204,108 @@ class OpenLoopController(Controller):
     def _next(self, losses: Array, kl: Array | None, active: NDArray[np.bool_]) -> Step:
         tau = np.tile(self._at(self._epoch), (self.replicates, 1))
         return tau, [Event.SCHEDULED] * self.replicates
+
+
+class ReplayController(Controller):
+    """Plays recorded temperatures, whatever the losses are (the yoked control).
+
+    Args:
+        paths: (replicates, epochs, 2), the temperatures of each epoch; the last one stays.
+
+    Raises:
+        ValueError: another shape, or a temperature that is not positive and finite.
+    """
+
+    def __init__(self, paths: ArrayLike) -> None:
+        self._paths = np.array(paths, dtype=np.float64)
+        shaped = self._paths.ndim == 3 and self._paths.shape[2] == 2 and self._paths.size > 0
+        require("paths", self._paths.shape, shaped, "(replicates, epochs, 2)")
+        sound = bool((np.isfinite(self._paths) & (self._paths > 0)).all())
+        require("paths", "a temperature", sound, "finite numbers > 0")
+        super().__init__(self._paths[:, 0].copy())
+
+    def _next(self, losses: Array, kl: Array | None, active: NDArray[np.bool_]) -> Step:
+        at = min(self._epoch, self._paths.shape[1] - 1)
+        return self._paths[:, at].copy(), [Event.REPLAYED] * self.replicates
+
+
+class RandomWalkController(Controller):
+    """Moves each temperature up or down at random, by a factor, inside the range.
+
+    A control: the pair's step sizes without its losses.
+
+    Args:
+        tau_start: temperature of both branches in the first epoch.
+        tau_min: lower end of the active range.
+        tau_max: upper end.
+        factor_a: in (0, 1]; a move multiplies or divides branch a's temperature by it.
+        factor_b: the same for branch b.
+        period: epochs between moves.
+        seeds: one a replicate; moves depend on it and on the epoch alone.
+    """
+
+    def __init__(
+        self,
+        tau_start: float,
+        tau_min: float,
+        tau_max: float,
+        factor_a: float,
+        factor_b: float,
+        period: int,
+        seeds: Sequence[int],
+    ) -> None:
+        for name, value in (("factor_a", factor_a), ("factor_b", factor_b)):
+            require(name, value, 0.0 < value <= 1.0, "a number in (0, 1]")
+        require_whole("period", period)
+        legal = "a finite number > 0, tau_min <= tau_start <= tau_max, tau_min < tau_max"
+        inside = 0.0 < tau_min <= tau_start <= tau_max < np.inf and tau_min < tau_max
+        require("tau_start", tau_start, inside, legal)
+        self._range = (tau_min, tau_max)
+        self._log_factors = np.log([factor_a, factor_b])
+        self._period = period
+        self._seeds = list(seeds)
+        super().__init__(np.full((len(self._seeds), 2), float(tau_start)))
+
+    def _next(self, losses: Array, kl: Array | None, active: NDArray[np.bool_]) -> Step:
+        if self._epoch % self._period:
+            return self._tau, [Event.WAITED] * self.replicates
+        signs = np.array(
+            [np.random.default_rng([seed, self._epoch]).choice((-1, 1), 2) for seed in self._seeds]
+        )
+        moved = self._tau * np.exp(signs * self._log_factors)
+        return np.clip(moved, *self._range), [Event.WALKED] * self.replicates
+
+
+class LearnedController(Controller):
+    """Holds temperatures that are trained with the weights, by the gradient of the training loss.
+
+    Whoever trains them says through `observe` where they are, before each `update`.
+
+    Args:
+        tau_a: temperature of branch a at the start.
+        tau_b: temperature of branch b at the start.
+        tau_min: lower end of the active range, which training has to keep.
+        tau_max: upper end.
+        replicates: independent pairs.
+    """
+
+    def __init__(
+        self, tau_a: float, tau_b: float, tau_min: float, tau_max: float, replicates: int = 1
+    ) -> None:
+        for name, value in (("tau_a", tau_a), ("tau_b", tau_b)):
+            inside = 0.0 < tau_min <= value <= tau_max < np.inf
+            require(name, value, inside, f"inside [tau_min, tau_max] = [{tau_min}, {tau_max}]")
+        require_whole("replicates", replicates)
+        self.range = (float(tau_min), float(tau_max))
+        super().__init__(np.tile([float(tau_a), float(tau_b)], (replicates, 1)))
+        self._observed = self.tau
+
+    def observe(self, tau: ArrayLike) -> None:
+        """Take over where training has moved the temperatures: (replicates, 2)."""
+        self._observed = self._pair_of("tau", tau)
+
+    def _next(self, losses: Array, kl: Array | None, active: NDArray[np.bool_]) -> Step:
+        return self._observed, [Event.LEARNED] * self.replicates
 
 
 def require(name: str, value: object, holds: bool, legal: str) -> None:

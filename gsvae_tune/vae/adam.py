@@ -32,6 +32,11 @@ class FusedAdam:
         self._step = torch.zeros((), device=self._parameters[0].device)
 
     @property
+    def parameters(self) -> list[Tensor]:
+        """What it trains, in the order given."""
+        return list(self._parameters)
+
+    @property
     def moments(self) -> list[Tensor]:
         """Running means of gradients, then of their squares; each shaped like its parameter."""
         return self._first + self._second

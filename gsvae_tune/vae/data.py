@@ -2,6 +2,7 @@
 
 All images are unsigned bytes of shape (n, pixels), 0 to 255. `load_splits` gives train, control
 and validation; the test split is not in what it returns, so nothing that trains can see it.
+`load_test_split` gives that one: for the test phase alone, which first writes the opening down.
 """
 
 from __future__ import annotations
@@ -91,6 +92,38 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
         InputError: data missing, corrupt, or too few.
     """
     raw = _load(config)
+    flat, chosen = _divide(raw, config, seed)
+    splits = {
+        name: _binarize(
+            flat[chosen[name]], config.binarization, derive(seed, "binarize", name), name
+        )
+        for name in ("train", "control", "validation")
+    }
+    return Splits(
+        **splits,
+        height=raw.train.shape[1],
+        width=raw.train.shape[2],
+        checksum=_checksum(raw),
+        redraw=config.binarization == "dynamic",
+    )
+
+
+def load_test_split(config: DataConfig, seed: int) -> Bytes:
+    """Return the sealed split, (images, pixels): the data set's own test set where it has one.
+
+    Raises:
+        InputError: as `load_splits`.
+    """
+    raw = _load(config)
+    flat, chosen = _divide(raw, config, seed)
+    images = flat[chosen["test"]] if raw.test is None else raw.test.reshape(len(raw.test), -1)
+    return _binarize(images, config.binarization, derive(seed, "binarize", "test"), "test")
+
+
+def _divide(
+    raw: _Images, config: DataConfig, seed: int
+) -> tuple[Bytes, dict[str, NDArray[np.intp]]]:
+    """Return all images that are to be split, (n, pixels), and each split's indices."""
     count, height, width = raw.train.shape
     flat = raw.train.reshape(count, height * width)
     order = np.random.default_rng(derive(seed, "split")).permutation(count)
@@ -115,19 +148,7 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
         size = sizes.get(name, 0)
         chosen[name] = order[start : start + size]
         start += size
-    splits = {
-        name: _binarize(
-            flat[chosen[name]], config.binarization, derive(seed, "binarize", name), name
-        )
-        for name in ("train", "control", "validation")
-    }
-    return Splits(
-        **splits,
-        height=height,
-        width=width,
-        checksum=_checksum(raw),
-        redraw=config.binarization == "dynamic",
-    )
+    return flat, chosen
 
 
 def _binarize(images: Bytes, how: str, seed: int, split: str) -> Bytes:

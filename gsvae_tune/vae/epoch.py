@@ -14,7 +14,8 @@ Pairs = list[list[float]]  # (replicates, 2)
 class EpochRecord:
     """One epoch of all replicates; every pair is (replicates, 2), losses in nats per example.
 
-    `tau` is the temperature the epoch was trained at; `event` is what the controller then did.
+    `tau` is the temperature the epoch was trained at, a learned one that at its start; `event` is
+    what the controller then did.
     """
 
     epoch: int  # from 1

@@ -6,6 +6,7 @@ them; members share nothing but the call.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -81,11 +82,13 @@ class StackedVAE(nn.Module):
         code = config.latents * config.categories
         self.encoder = _perceptron(self.members, (pixels, *config.hidden, code), multiply)
         self.decoder = _perceptron(self.members, (code, *reversed(config.hidden), pixels), multiply)
-        layers = [layer for layer in self.modules() if isinstance(layer, StackedLinear)]
         for member in range(self.members):
             generator = torch.Generator().manual_seed(derive(seeds[member // BRANCHES], "init"))
-            for layer in layers:
+            for layer in self._layers():
                 layer.draw(member, generator)
+
+    def _layers(self) -> list[StackedLinear]:
+        return [layer for layer in self.modules() if isinstance(layer, StackedLinear)]
 
     def encode(self, images: Tensor) -> Tensor:
         """Return logits of q(z|x), (members, L, K, B), from images (groups, B, D).
@@ -100,6 +103,24 @@ class StackedVAE(nn.Module):
         """Return pixel logits of p(x|z): (members, L, K, B) -> (members, B, D)."""
         pixels: Tensor = self.decoder(codes.flatten(1, 2).mT)
         return pixels
+
+    def subset(self, members: Sequence[int]) -> StackedVAE:
+        """Return a model of some members, in the order given, with copies of their weights.
+
+        Raises:
+            IndexError: no such member.
+        """
+        chosen = copy.deepcopy(self)
+        chosen.members = len(members)
+        for layer in chosen._layers():  # noqa: SLF001 - its own class
+            layer.weight = nn.Parameter(layer.weight.detach()[list(members)])
+            layer.bias = nn.Parameter(layer.bias.detach()[list(members)])
+        return chosen
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Return the values of pixels, 0 to 1, from bytes."""
+    return images.to(torch.float32).div_(255.0)
 
 
 def to_members(per_replicate: Tensor) -> Tensor:

@@ -36,18 +36,27 @@ def fill_uniform(out: Tensor, seed: int) -> None:
         out.uniform_(generator=torch.Generator(out.device).manual_seed(seed))
 
 
+def exponential(
+    shape: Sequence[int], seeds: Sequence[int], *names: str | int, device: torch.device | str
+) -> Tensor:
+    """Return standard exponential numbers (replicates, *shape), replicate r's from seeds[r].
+
+    The smallest normal number stands for a draw of exactly 0, which has no logarithm.
+    """
+    out = torch.empty(len(seeds), *shape, device=device)
+    for own, seed in zip(out, seeds, strict=True):
+        fill_exponential(own, derive(seed, *names))
+    return out.clamp_(min=torch.finfo(out.dtype).tiny)
+
+
 def gumbel(
     shape: Sequence[int], seeds: Sequence[int], *names: str | int, device: torch.device | str
 ) -> Tensor:
     """Return standard Gumbel noise (replicates, *shape), replicate r's from seeds[r] and names.
 
-    -log(E) with E standard exponential: one logarithm where -log(-log u) takes two. The smallest
-    normal number keeps a draw of exactly 0 from becoming infinite.
+    -log(E) with E standard exponential: one logarithm where -log(-log u) takes two.
     """
-    out = torch.empty(len(seeds), *shape, device=device)
-    for own, seed in zip(out, seeds, strict=True):
-        fill_exponential(own, derive(seed, *names))
-    return out.clamp_(min=torch.finfo(out.dtype).tiny).log_().neg_()
+    return exponential(shape, seeds, *names, device=device).log_().neg_()
 
 
 def uniform(

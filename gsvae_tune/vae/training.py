@@ -7,7 +7,6 @@ the same batches and the same noise. A checkpoint may be taken between any two s
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,22 +19,19 @@ from torch import Tensor
 from gsvae_tune.study.config import Estimator, ModelConfig, Signal, TrainingConfig
 from gsvae_tune.study.records import ReplicateResult
 from gsvae_tune.study.seeds import derive
-from gsvae_tune.tau import Controller
+from gsvae_tune.tau import Controller, LearnedController
 from gsvae_tune.tau.pair import COLLAPSED_KL_NATS
-from gsvae_tune.vae.adam import FusedAdam
-from gsvae_tune.vae.bounds import (
-    active_units,
-    bernoulli_nll,
-    categorical_kl,
-)
 from gsvae_tune.vae.data import Splits
+from gsvae_tune.vae.descent import Descent
 from gsvae_tune.vae.epoch import EpochRecord
-from gsvae_tune.vae.network import StackedVAE, copy_members, to_members
-from gsvae_tune.vae.relaxation import CATEGORIES, one_hot, sampler, soft
-from gsvae_tune.vae.streams import gumbel, uniform
+from gsvae_tune.vae.evaluation import EVALUATION_BATCH, Evaluation, evaluate
+from gsvae_tune.vae.network import StackedVAE, copy_members, to_pixels
+from gsvae_tune.vae.pairing import Pairing
+from gsvae_tune.vae.relaxation import sampler
+from gsvae_tune.vae.streams import exponential, gumbel, uniform
+from gsvae_tune.vae.temperature import LearnedTau
 
-STATE_VERSION = 2
-_EVALUATION_BATCH = 1000  # images at a time; bounds the memory of an evaluation
+STATE_VERSION = 3
 _NOISE_BLOCK = 65_536  # random numbers a replicate draws at once; more would leave the cache
 
 
@@ -47,37 +43,6 @@ class _UnderWay:
     loss: Tensor  # (members,), sum over the steps so far
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Losses of all members on one split, each (members,)."""
-
-    discrete: Tensor
-    relaxed: Tensor | None
-    kl: Tensor
-    active_units: Tensor
-
-
-def member_losses(
-    model: StackedVAE,
-    sample: Callable[[Tensor, Tensor, Tensor], Tensor],
-    images: Tensor,
-    noise: Tensor,
-    tau: Tensor,
-) -> Tensor:
-    """Return each member's training loss on a batch, the mean over its images: (members,)."""
-    logits = model.encode(images)
-    codes = sample(logits, to_members(noise), tau)
-    nll = bernoulli_nll(model.decode(codes), to_members(images))
-    return (nll + categorical_kl(logits)).mean(1)
-
-
-@functools.cache
-def _compiled_losses(device: str) -> Callable[..., Tensor]:
-    """Return `member_losses` compiled; one for all trials of a process, so that they share it."""
-    mode = "reduce-overhead" if device == "cuda" else None  # with CUDA graphs
-    return torch.compile(member_losses, dynamic=False, mode=mode)
-
-
 class PairTraining:
     """All replicates of one trial.
 
@@ -86,15 +51,19 @@ class PairTraining:
         model: architecture of every member.
         training: epochs, batch size and evaluation.
         seeds: one a replicate.
-        controller: gives the temperatures and is told the losses; one row a replicate.
+        controller: gives the temperatures and is told the losses; one row a replicate. With a
+            `LearnedController`, temperatures are trained with the weights.
         learning_rate: of Adam (betas 0.9, 0.999), the same for all members.
         estimator: gradient estimator of the codes.
+        rao_samples: noises a code in the gradient of estimator gumbel-rao, >= 1.
+        tau_forward: temperature of the one-hot sample of estimator decoupled, > 0.
         signal: the loss the controller is told: one-hot codes on the control split, relaxed codes
             on the control split, or the mean training loss of the epoch.
         device: where it trains.
 
     Raises:
-        ValueError: fewer training images than a batch holds.
+        ValueError: fewer training images than a batch holds; temperatures to be learned with an
+            estimator that gives them no gradient.
     """
 
     def __init__(
@@ -107,6 +76,8 @@ class PairTraining:
         *,
         learning_rate: float,
         estimator: Estimator = "soft",
+        rao_samples: int = 10,
+        tau_forward: float = 1.0,
         signal: Signal = "control",
         device: torch.device | str = "cpu",
     ) -> None:
@@ -115,6 +86,11 @@ class PairTraining:
             raise ValueError(
                 f"batch_size is {training.batch_size}; legal: at most the {len(splits.train)} "
                 "training images"
+            )
+        if estimator == "reinmax" and isinstance(controller, LearnedController):
+            raise ValueError(
+                "estimator is 'reinmax', which gives a learned temperature no gradient; legal: any "
+                "other"
             )
         self.controller = controller
         self.epoch = 0
@@ -130,19 +106,32 @@ class PairTraining:
             for images in (splits.train, splits.control, splits.validation)
         )
         self._estimator, self._signal = estimator, signal
-        self._sample = sampler(estimator)
+        self._rao_samples = rao_samples
         self.model = StackedVAE(model, splits.pixels, self._seeds, training.precision).to(
             self._device
         )
-        # Whether training is compiled: "yes", or "no" and why not.
-        self.compiled = "yes" if training.compile else "no: training.compile is off"
-        self._losses = _compiled_losses(self._device.type) if training.compile else member_losses
-        self._is_compiling = training.compile  # at the first step, and never later
-        self._optimizer = FusedAdam(self.model.parameters(), learning_rate)
+        self._pairing = Pairing.of(self.model)
+        self._learned = (
+            LearnedTau(controller, self._device)
+            if isinstance(controller, LearnedController)
+            else None
+        )
+        self._descent = Descent(
+            self.model,
+            sampler(estimator, torch.tensor(float(tau_forward), device=self._device)),
+            learning_rate,
+            self._learned,
+            compiled=training.compile,
+        )
         self._code_shape = (model.latents, model.categories)
         # Steps whose noise is drawn in one go, whatever the number of replicates.
         codes = training.batch_size * model.latents * model.categories
         self._noise_steps = max(1, _NOISE_BLOCK // codes)
+
+    @property
+    def compiled(self) -> str:
+        """Whether training is compiled: "yes", or "no" and why not."""
+        return self._descent.compiled
 
     @property
     def trained(self) -> float:
@@ -163,8 +152,8 @@ class PairTraining:
     def _train_epoch(self, between_steps: Callable[[], None]) -> EpochRecord:
         self._resumed_at = time.perf_counter()
         tau = self.controller.tau
-        members_tau = self._tau_of_members(tau)
-        train_loss = self._train_steps(members_tau, between_steps)
+        train_loss = self._train_steps(between_steps)
+        members_tau = self._tau_of_members()
         control = self._evaluate(self._control, "control", members_tau, between_steps)
         validation = self._evaluate(self._validation, "validation", None, between_steps)
         self.epoch += 1
@@ -176,17 +165,17 @@ class PairTraining:
             "train": train_loss,
         }
         # Whatever the signal is, a member whose training or control loss is lost has diverged.
-        sound = torch.isfinite(train_loss) & torch.isfinite(control.discrete)
+        watched = torch.stack([train_loss, control.discrete, members_tau.flatten()])
+        sound = torch.isfinite(watched).all(0)
         losses = torch.where(sound, told[self._signal], torch.nan)
+        if self._learned is not None:
+            self._learned.report()
         self.controller.update(self._pairs(losses), self._pairs(control.kl))
-        copy_members(
-            [*self.model.parameters(), *self._optimizer.moments],
-            self.controller.copy_from.tolist(),
-        )
+        copy_members(self._descent.of_members, self.controller.copy_from.tolist())
         self._spent_s = self.wall_s
         self._resumed_at = None
         trained = self._pairs(train_loss).tolist()
-        hard = self._estimator == "straight-through"
+        hard = self._estimator != "soft"
         rows = self.controller.trace[-self.controller.replicates :]
         return EpochRecord(
             epoch=self.epoch,
@@ -211,9 +200,9 @@ class PairTraining:
             return self._spent_s
         return self._spent_s + time.perf_counter() - self._resumed_at
 
-    def _train_steps(self, tau: Tensor, between_steps: Callable[[], None]) -> Tensor:
+    def _train_steps(self, between_steps: Callable[[], None]) -> Tensor:
         """Train what is left of an epoch; return each member's mean training loss, (members,)."""
-        size, epoch = self._settings.batch_size, self.epoch + 1
+        size, epoch, tau = self._settings.batch_size, self.epoch + 1, self._tau_of_members()
         if self._under_way is None:
             self._under_way = _UnderWay(
                 step=0,
@@ -226,62 +215,35 @@ class PairTraining:
             last = min(first + self._noise_steps, self.steps_per_epoch)
             shape = (last - first, *self._code_shape, size)
             noise = gumbel(shape, self._seeds, "noise", epoch, first, device=self._device)
+            if now.step == 0:
+                self._pairing.add_epoch(order, noise[:, 0])
             for step in range(now.step, last):
                 images = self._batch(order[:, step * size : (step + 1) * size], epoch, step)
-                now.loss += self._step(images, noise[:, step - first], tau)
+                more = self._exponentials(epoch, step)
+                now.loss += self._descent.step(images, noise[:, step - first], tau, more)
                 now.step += 1
                 between_steps()
         return now.loss / self.steps_per_epoch
 
-    def _step(self, images: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
-        """Train all members on one batch; return their losses, (members,).
-
-        Args:
-            images: (replicates, B, D).
-            noise: (replicates, L, K, B).
-            tau: (members, 1, 1, 1).
-        """
-        if self._device.type == "cuda" and self._losses is not member_losses:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        if self._is_compiling:
-            loss = self._descend_compiling(images, noise, tau)
-        else:
-            loss = self._descend(images, noise, tau)
-        self._optimizer.step()
-        return loss
-
-    def _descend_compiling(self, images: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
-        """Take the first compiled step; where compiling fails, the same step without."""
-        self._is_compiling = False
-        try:
-            return self._descend(images, noise, tau)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - compilers fail in ways of their own
-            why = (str(error).strip().splitlines() or [""])[0]
-            self.compiled = f"no: {type(error).__name__}: {why}"
-            self._losses = member_losses
-            return self._descend(images, noise, tau)
-
-    def _descend(self, images: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
-        """Leave the gradients of one batch in the parameters; return the losses, (members,)."""
-        self._optimizer.zero_grad()
-        loss = self._losses(self.model, self._sample, images, noise, tau)
-        # A sum over members: no member's gradient reaches another.
-        torch.autograd.backward(loss.sum())
-        return loss.detach()
+    def _exponentials(self, epoch: int, step: int) -> Tensor | None:
+        """Return the further random numbers of a step, (replicates, S, L, K, B), if it has any."""
+        if self._estimator != "gumbel-rao":
+            return None
+        shape = (self._rao_samples, *self._code_shape, self._settings.batch_size)
+        return exponential(shape, self._seeds, "rao", epoch, step, device=self._device)
 
     def rehearse(self) -> None:
         """Do once all that takes memory: a training step, and a batch of an evaluation.
 
         The weights move; train with another instance.
         """
-        tau = self._tau_of_members(self.controller.tau)
+        tau = self._tau_of_members()
         size = self._settings.batch_size
         shape = (self._noise_steps, *self._code_shape, size)
         noise = gumbel(shape, self._seeds, "noise", 1, 0, device=self._device)
-        self._step(self._batch(self._order(1)[:, :size], 1, 0), noise[:, 0], tau)
-        self._evaluate(self._control[:_EVALUATION_BATCH], "control", tau)
+        images = self._batch(self._order(1)[:, :size], 1, 0)
+        self._descent.step(images, noise[:, 0], tau, self._exponentials(1, 0))
+        self._evaluate(self._control[:EVALUATION_BATCH], "control", tau)
 
     def _order(self, epoch: int) -> Tensor:
         """Return the order in which each replicate sees the images, (replicates, images)."""
@@ -296,7 +258,7 @@ class PairTraining:
 
     def _batch(self, index: Tensor, epoch: int, step: int) -> Tensor:
         images = self._train.index_select(0, index.flatten()).view(*index.shape, -1)
-        pixels = self._images(images)
+        pixels = to_pixels(images)
         if self._redraw:
             drawn = uniform(
                 pixels.shape[1:], self._seeds, "binarize", epoch, step, device=self._device
@@ -304,7 +266,6 @@ class PairTraining:
             return (drawn < pixels).to(torch.float32)
         return pixels
 
-    @torch.no_grad()
     def _evaluate(
         self,
         images: Tensor,
@@ -312,38 +273,14 @@ class PairTraining:
         tau: Tensor | None,
         between_steps: Callable[[], None] = lambda: None,
     ) -> Evaluation:
-        """Evaluate every member on a split, with the same noise at every epoch.
-
-        The noise depends on the replicate's seed and the split, so that differences between
-        epochs, members and trials are not differences of luck. Relaxed losses only with ``tau``.
-        """
-        members, samples = self.model.members, self._settings.evaluation_samples
-        discrete, relaxed, kl = (torch.zeros(members, device=self._device) for _ in range(3))
-        first = torch.zeros(members, *self._code_shape, device=self._device)
-        second = torch.zeros_like(first)
-        for chunk_index, chunk in enumerate(torch.split(images, _EVALUATION_BATCH)):
-            pixels = self._images(chunk)[None]
-            logits = self.model.encode(pixels)
-            posterior = torch.softmax(logits, dim=CATEGORIES)
-            first += posterior.sum(-1)
-            second += posterior.square().sum(-1)
-            kl += categorical_kl(logits).sum(1)
-            shape = (*self._code_shape, len(chunk))
-            for sample in range(samples):
-                where = ("evaluate", split, chunk_index, sample)
-                noise = to_members(gumbel(shape, self._seeds, *where, device=self._device))
-                codes = one_hot(logits, noise)
-                discrete += bernoulli_nll(self.model.decode(codes), pixels).sum(1) / samples
-                if tau is not None and sample == 0:
-                    codes = soft(logits, noise, tau)
-                    relaxed += bernoulli_nll(self.model.decode(codes), pixels).sum(1)
-                between_steps()
-        count = len(images)
-        return Evaluation(
-            discrete=(discrete + kl) / count,
-            relaxed=None if tau is None else (relaxed + kl) / count,
-            kl=kl / count,
-            active_units=active_units(first / count, second / count),
+        return evaluate(
+            self.model,
+            images,
+            split,
+            self._seeds,
+            tau,
+            samples=self._settings.evaluation_samples,
+            between_chunks=between_steps,
         )
 
     def results(self, last: EpochRecord) -> list[ReplicateResult]:
@@ -370,6 +307,9 @@ class PairTraining:
                     collapsed=ended is None and kl < COLLAPSED_KL_NATS,
                     ended=None if ended is None else str(ended),
                     steps=last.steps,
+                    init_hash=self._pairing.init[replicate],
+                    order_hash=self._pairing.order[replicate],
+                    noise_hash=self._pairing.noise[replicate],
                 )
             )
         return rows
@@ -382,8 +322,10 @@ class PairTraining:
             "epoch": self.epoch,
             "wall_s": self.wall_s,
             "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict() if with_optimizer else None,
+            "optimizer": self._descent.optimizer.state_dict() if with_optimizer else None,
             "controller": self.controller.state_dict(),
+            "log_tau": None if self._learned is None else self._learned.log.detach(),
+            "pairing": self._pairing.state_dict(),
             "under_way": now and {"step": now.step, "loss": now.loss},
         }
 
@@ -400,7 +342,10 @@ class PairTraining:
         except RuntimeError as error:
             raise ValueError(f"checkpoint of another model: {error}") from error
         if state["optimizer"] is not None:
-            self._optimizer.load_state_dict(state["optimizer"])
+            self._descent.optimizer.load_state_dict(state["optimizer"])
+        if self._learned is not None:
+            self._learned.load(state["log_tau"])
+        self._pairing.load_state_dict(state["pairing"])
         self.controller.load_state_dict(state["controller"])
         self.epoch, self._spent_s = state["epoch"], state["wall_s"]
         self._resumed_at = None
@@ -409,11 +354,12 @@ class PairTraining:
             loss = saved["loss"].to(self._device)
             self._under_way = _UnderWay(step=saved["step"], loss=loss)
 
-    def _images(self, images: Tensor) -> Tensor:
-        return images.to(torch.float32).div_(255.0)
-
-    def _tau_of_members(self, tau: np.ndarray) -> Tensor:
-        return torch.tensor(tau.reshape(-1, 1, 1, 1), dtype=torch.float32, device=self._device)
+    def _tau_of_members(self) -> Tensor:
+        """Return the temperatures in force, (members, 1, 1, 1), without a gradient."""
+        if self._learned is not None:
+            return self._learned.value
+        tau = self.controller.tau.reshape(-1, 1, 1, 1)
+        return torch.tensor(tau, dtype=torch.float32, device=self._device)
 
     def _pairs(self, members: Tensor) -> np.ndarray:
         return members.detach().to(torch.float64).cpu().numpy().reshape(-1, 2)

@@ -22,10 +22,15 @@ def shared_ray():
 
 @pytest.fixture
 def smoke(tmp_path):
-    """The smoke study in a folder of this test; keyword arguments are dotted keys with __."""
+    """The search of the smoke study in a folder of this test.
+
+    Keyword arguments are dotted keys with __; protocol__until="verdict" goes on to the end.
+    """
 
     def build(**overrides):
-        given = {"out": str(tmp_path), "resources.gpus_per_trial": 0.0}
+        given = {
+            "out": str(tmp_path), "resources.gpus_per_trial": 0.0, "protocol.until": "search",
+        }  # fmt: skip
         given |= {key.replace("__", "."): value for key, value in overrides.items()}
         return studies.load("smoke", {key: (value, "--test") for key, value in given.items()})
 
@@ -39,7 +44,7 @@ def run(shared_ray):
 
     from gsvae_tune.execution.runner import run_study
     from gsvae_tune.report import tables
-    from gsvae_tune.search.ledger import open_storage, read_trials
+    from gsvae_tune.search.storage import open_storage, read_trials
     from gsvae_tune.study.studyfile import read_study
 
     def call(config):

@@ -6,28 +6,32 @@ from gsvae_tune.execution.progress import (
     ArmProgress,
     PlainView,
     StudyProgress,
+    Which,
     duration,
     make_view,
 )
+from gsvae_tune.search import studies
 from gsvae_tune.study.records import TrialResult, TrialState
 
 DONE = TrialResult(TrialState.COMPLETE, 21.5, None, 10, 100, 2.0, "cpu")
 LOST = TrialResult(TrialState.FAILED, None, "diverged: branch a", 10, 100, 2.0, "cpu")
+PAIR, FIXED = Which("pair", "search", 0), Which("fixed-factor", "search", 0)
 REPORT = {"epoch": 5, "trained": 5.0, "value": 22.25, "tau_a": 0.5, "tau_b": 1.25}
 
 
 def half_done(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("gsvae_tune.execution.progress.time.monotonic", lambda: clock[0])
+    config = studies.load("smoke", {"name": ("mine", ""), "training.epochs": (10, "")})
     progress = StudyProgress(
-        "mine", {"pair": ArmProgress(2), "fixed-factor": ArmProgress(2)}, 10, 2
+        config, {"pair": ArmProgress(2, 0), "fixed-factor": ArmProgress(2, 0)}, 2
     )
     for arm in progress.arms:
-        progress.started(arm, 0)
-    progress.reported("pair", 0, REPORT | {"trained": 0.5})
-    progress.ended("pair", 0, DONE)
-    progress.reported("fixed-factor", 0, REPORT | {"trained": 0.5})
-    progress.reported("fixed-factor", 0, REPORT)
+        progress.started(Which(arm, "search", 0))
+    progress.reported(PAIR, REPORT | {"trained": 0.5})
+    progress.ended(PAIR, DONE)
+    progress.reported(FIXED, REPORT | {"trained": 0.5})
+    progress.reported(FIXED, REPORT)
     clock[0] = 130.0
     return progress
 
@@ -48,8 +52,8 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch, capsys):
     view = make_view(progress, Console())
     assert isinstance(view, PlainView)
     with view:
-        progress.ended("fixed-factor", 0, LOST)
-        view.changed(("fixed-factor", 0, LOST))
+        progress.ended(FIXED, LOST)
+        view.changed((FIXED, LOST))
         view.changed()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "fixed-factor #0 failed (diverged: branch a)"
@@ -60,11 +64,12 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch, capsys):
 def test_a_resumed_trial_counts_only_what_this_run_trained(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("gsvae_tune.execution.progress.time.monotonic", lambda: clock[0])
-    progress = StudyProgress("mine", {"pair": ArmProgress(2)}, 10, 1)
+    config = studies.load("smoke", {"training.epochs": (10, "")})
+    progress = StudyProgress(config, {"pair": ArmProgress(2, 0)}, 1)
     assert progress.eta_s is None
-    progress.started("pair", 0)
-    progress.reported("pair", 0, REPORT | {"trained": 8.5})  # went on from epoch 8
-    progress.reported("pair", 0, REPORT | {"trained": 10.0})
+    progress.started(PAIR)
+    progress.reported(PAIR, REPORT | {"trained": 8.5})  # went on from epoch 8
+    progress.reported(PAIR, REPORT | {"trained": 10.0})
     clock[0] = 4.0
     assert progress.eta_s == 20.0  # 2 epochs in 4 s, 10 left
 

@@ -99,7 +99,7 @@ def test_the_control_flow_can_be_read_from_the_folder(study):
             row = study["tables"]["trials"].query("arm == @arm and number == @number").iloc[0]
             assert all(row[f"param_{key}"] == value for key, value in config["params"].items())
             settings = ARMS[arm].model_validate(config["settings"])
-            controller = settings.controller(2, 8, 4)
+            controller = settings.controller([1, 2], 8, 4)
             for record in read_json_lines(folder.epochs):
                 assert record["tau"] == controller.tau.tolist()
                 assert (controller.tau >= settings.tau_min).all()

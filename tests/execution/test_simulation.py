@@ -10,7 +10,8 @@ from gsvae_tune.execution.objectives import load_objective
 from gsvae_tune.execution.searcher import LedgerSearcher
 from gsvae_tune.execution.simulation import simulate
 from gsvae_tune.search import studies
-from gsvae_tune.search.ledger import Assignment, Ledger, open_storage
+from gsvae_tune.search.ledger import Ledger
+from gsvae_tune.search.storage import Assignment, open_storage
 from gsvae_tune.search.studies import VALLEY
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.paths import StudyPaths
@@ -18,8 +19,12 @@ from gsvae_tune.study.records import TrialResult, TrialState
 
 
 def study(table=VALLEY, **more):
-    overrides = {"simulate.table": str(table), "search.trials": 12, "search.lookahead": 4, **more}
-    return studies.load("digits", {key: (value, key) for key, value in overrides.items()})
+    """The search of a study of two arms."""
+    overrides = {
+        "simulate.table": str(table), "search.trials": 12, "search.lookahead": 4, "name": "digits",
+        "protocol.until": "search", **more,
+    }  # fmt: skip
+    return studies.load("smoke", {key: (value, key) for key, value in overrides.items()})
 
 
 def run(config, folder, slots=4, stop_after=None):
@@ -28,8 +33,8 @@ def run(config, folder, slots=4, stop_after=None):
     folder.mkdir(exist_ok=True)
     ledger = Ledger(config, paths, open_storage(None, paths), "me")
 
-    def ended(arm, number, result):
-        order.append((arm, number))
+    def ended(assignment, result):
+        order.append((assignment.arm, assignment.number))
         if len(order) == stop_after:
             raise KeyboardInterrupt
 
@@ -81,7 +86,7 @@ def test_the_valley_is_lowest_where_it_says():
     objective = load_objective(study())
 
     def value(number, **params):
-        return objective(Assignment("pair", number, params, "random")).value
+        return objective(Assignment("pair", "search", number, params, "random")).value
 
     best = value(0, tau_start=0.5, learning_rate=3e-3)
     assert best == value(0, tau_start=0.5, learning_rate=3e-3)  # the same whenever asked
@@ -119,7 +124,7 @@ def test_a_recorded_table_answers_with_its_nearest_trial(recorded):
     objective = load_objective(study(recorded))
 
     def ask(arm="pair", **params):
-        return objective(Assignment(arm, 0, params, "random"))
+        return objective(Assignment(arm, "search", 0, params, "random"))
 
     assert ask(tau_start=0.15, rule_a="cool").value == 20.0
     assert ask(tau_start=3.0, rule_a="cool").value == 25.0
@@ -140,12 +145,17 @@ def test_an_absent_setting_is_nearest_to_an_absent_one(tmp_path, suffix):
         }
     )  # fmt: skip
     objective = load_objective(study(write(frame, tmp_path / f"trials{suffix}")))
-    answer = objective(Assignment("pair", 0, {}, "random"))
+    answer = objective(Assignment("pair", "search", 0, {}, "random"))
     assert (answer.value, answer.error) == (20.0, "why")
-    answer = objective(Assignment("pair", 0, {"rule_a": "cool", "factor_a": 0.6}, "random"))
+    answer = objective(
+        Assignment("pair", "search", 0, {"rule_a": "cool", "factor_a": 0.6}, "random")
+    )
     assert (answer.value, answer.error) == (30.0, None)
     # a setting of another kind than the recorded ones is only far away
-    assert objective(Assignment("pair", 0, {"factor_a": "cool"}, "random")).value in (20.0, 30.0)
+    assert objective(Assignment("pair", "search", 0, {"factor_a": "cool"}, "random")).value in (
+        20.0,
+        30.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +191,9 @@ def test_no_images_are_needed(tmp_path):
     overrides = {"simulate.table": VALLEY, "search.trials": 2, "data.dir": str(tmp_path / "none"),
                  "out": str(tmp_path)}  # fmt: skip
     config = studies.load("mnist", {key: (value, key) for key, value in overrides.items()})
-    assert run_study(config, Console(quiet=True)).trained == 4
+    done = run_study(config, Console(quiet=True))
+    assert done.trained == 3 * 2 + 4 * 2  # searched, then confirmed, the yoked arm too
+    assert done.tested == 4 * 2
 
 
 def test_a_whole_study_can_be_simulated_from_a_table(tmp_path, recorded):
@@ -219,8 +231,8 @@ def test_a_damaged_parquet_file_is_one_message(tmp_path):
 def test_simulated_studies_keep_out_of_real_ones_folders():
     config = study()
     assert config.name == "digits-simulated"
-    assert studies.load("digits").name == "digits"
-    assert config.digest() != studies.load("digits").digest()
+    real = config.model_copy(update={"name": "digits", "simulate": None})
+    assert config.digest() != real.digest()
     more_slots = study(**{"simulate.slots": 3})
     assert more_slots.digest() == config.digest()
 
@@ -228,21 +240,20 @@ def test_simulated_studies_keep_out_of_real_ones_folders():
 def test_the_command(tmp_path):
     from typer.testing import CliRunner
 
-    from gsvae_tune.cli import app
+    from gsvae_tune.cli.__main__ import app
 
     words = ["run", "digits", "--simulate", "valley", "--simulated-slots", "8", "--trials", "5",
              "--out", str(tmp_path)]  # fmt: skip
-    for said in ("this run simulated 10 trials on 8 slots", "finished already"):
+    for said in ("this run simulated 23 trials on 8 slots", "finished already"):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
         text = " ".join(done.output.split())
         assert said in text
         assert "Nothing was trained: the numbers come from valley." in text
-        assert "one-hot" not in text
     assert "simulated)" in CliRunner().invoke(app, ["status", str(tmp_path)]).output
     alone = CliRunner().invoke(app, ["run", "digits", "--simulated-slots", "4"])
     assert "--simulated-slots" in str(alone.exception)
     stored = json.loads((tmp_path / "digits-simulated/study.json").read_text())
     assert stored["config"]["simulate"] == {
-        "table": "valley", "slots": 8, "checksum": None,
+        "table": "valley", "slots": 8, "checksum": None, "spread_nats": 0.05, "effects": {},
     }  # fmt: skip

@@ -9,7 +9,8 @@ import torch
 
 from gsvae_tune.execution import trial
 from gsvae_tune.execution.trial import run_trial
-from gsvae_tune.search.ledger import Ledger, open_storage
+from gsvae_tune.search.ledger import Ledger
+from gsvae_tune.search.storage import open_storage
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState, read_json_lines
 from gsvae_tune.vae.data import load_splits
@@ -22,7 +23,7 @@ def assigned(smoke, tmp_path):
     paths = StudyPaths(tmp_path)
     ledger = Ledger(config, paths, open_storage(None, paths), "me")
     assignment = ledger.next()
-    given = {key: getattr(assignment, key) for key in ("arm", "number", "params")}
+    given = {key: getattr(assignment, key) for key in ("arm", "phase", "number", "params")}
     folder = paths.trial(assignment.arm, assignment.number)
     reports = []
 

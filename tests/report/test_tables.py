@@ -3,7 +3,7 @@
 import pandas as pd
 
 from gsvae_tune.report.tables import EPOCHS, REPLICATES, TRIALS, build, write
-from gsvae_tune.search.ledger import TrialRow
+from gsvae_tune.search.storage import TrialRow
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import ReplicateResult, TrialResult, TrialState, keep_lines
 
@@ -18,7 +18,7 @@ RECORD = {
 
 def row(number, state, **more):
     values = {"value": None, "params": {"learning_rate": 0.1}, "stratum": "random", "error": None}
-    return TrialRow(arm="pair", number=number, state=state, **(values | more))
+    return TrialRow(arm="pair", phase="search", number=number, state=state, **(values | more))
 
 
 def types(frame):

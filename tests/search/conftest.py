@@ -4,7 +4,8 @@ import random
 import optuna
 import pytest
 
-from gsvae_tune.search.ledger import Ledger, open_storage
+from gsvae_tune.search.ledger import Ledger
+from gsvae_tune.search.storage import open_storage, optuna_name, read_trials
 from gsvae_tune.study.loading import parse
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState
@@ -30,13 +31,14 @@ FIXED = {
 
 @pytest.fixture
 def study():
-    """A study of both arms; keyword arguments are dotted keys with __."""
+    """A study of both arms; keyword arguments are keys of `search`."""
 
-    def build(pair=None, **search):
+    def build(pair=None, protocol=None, **search):
         raw = {
             "name": "s",
             "arms": {"pair": {"space": pair or PAIR}, "fixed-factor": {"space": FIXED}},
             "search": {"trials": 10, **search},
+            "protocol": protocol or {"until": "search"},
         }
         return parse(raw, "test")
 
@@ -56,6 +58,11 @@ def objective(assignment):
     return TrialResult(TrialState.COMPLETE, value, None, 9, 90, 0.0, "cpu")
 
 
+def name_of(assignment):
+    phase = () if assignment.phase == "search" else (assignment.phase,)
+    return (assignment.arm, *phase, assignment.number)
+
+
 class Simulation:
     """A driver without Ray: slots train at random speed; it can be killed anywhere."""
 
@@ -71,7 +78,7 @@ class Simulation:
         running, events = [], 0
         while True:
             while len(running) < self.slots and (assignment := ledger.next()) is not None:
-                self.started.append((assignment.arm, assignment.number))
+                self.started.append(name_of(assignment))
                 running.append(assignment)
                 events += 1
                 if events == stop_after:
@@ -81,23 +88,22 @@ class Simulation:
                 return True
             done = running.pop(self.random.randrange(len(running)))
             result = objective(done)
-            result.write(self.paths.trial(done.arm, done.number).result)
+            result.write(self.paths.trial(done.arm, done.number, done.phase).result)
             events += 1
             if events == stop_after:
                 return False  # between the result and the ledger hearing of it
-            ledger.finish(done.arm, done.number, result)
+            ledger.finish(done, result)
 
     def trials(self):
-        from gsvae_tune.search.ledger import read_trials
-
         return list(read_trials(self.config, self.paths, open_storage(None, self.paths), "me"))
 
-    def told(self):
+    def told(self, phase="search"):
         return {
             arm: [
                 (t.number, t.state.name, t.value, t.params, t.user_attrs, t.intermediate_values)
                 for t in optuna.load_study(
-                    study_name=f"s/{arm}", storage=open_storage(None, self.paths)
+                    study_name=optuna_name("s", arm, phase),
+                    storage=open_storage(None, self.paths),
                 ).trials
             ]
             for arm in self.config.arms

@@ -7,7 +7,8 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
-from gsvae_tune.search.ledger import Ledger, mend_journal, open_storage, without_password
+from gsvae_tune.search.ledger import Ledger
+from gsvae_tune.search.storage import mend_journal, open_storage, without_password
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.records import TrialState
 from tests.search.conftest import Simulation, objective
@@ -177,7 +178,7 @@ def test_folders_that_the_storage_does_not_know_are_refused(study, simulate):
     run.run()
     kept = run.paths.journal.read_bytes()
     run.paths.journal.unlink()
-    with pytest.raises(InputError, match=r"holds trial 2, but the storage has only 0 trials"):
+    with pytest.raises(InputError, match=r"/2: holds a trial, but the storage has only 0 trials"):
         run.run()
     run.paths.journal.unlink()
     assert not run.paths.journal.exists() or b"create" not in run.paths.journal.read_bytes()
@@ -237,7 +238,7 @@ def test_the_storage_hears_of_a_result_at_once(study, simulate):
     first = ledger.next()
     result = objective(first)
     result.write(run.paths.trial(first.arm, first.number).result)
-    ledger.finish(first.arm, first.number, result)
+    ledger.finish(first, result)
     assert [t[1:3] for t in run.told()[first.arm]] == [("COMPLETE", result.value)]
 
 

@@ -48,7 +48,7 @@ def test_a_good_study(tmp_path):
     ("old", "new", "said"),
     [
         ("arms:", "arm:", ["mine.yaml: arm: unknown key", "did you mean arms?"]),
-        ("pair:", "pare:", ["arms.pare: unknown arm", "legal: pair, fixed-factor (did you mean pair?)"]),
+        ("pair:", "pare:", ["arms.pare: unknown method 'pare'", "pair, fixed-factor, constant", "(did you mean pair?)"]),
         ("tau_start:", "tau_stat:", ["arms.pair.space.tau_stat: unknown setting", "did you mean tau_start?"]),
         ("1.0", "hot", ["arms.pair.space.tau_start: 'hot' is not legal", "legal: a valid number"]),
         ("1.0", "7.0", ["tau_start = 7.0 does not stay below tau_max = 5.0", "tau_start in [tau_min, tau_max]"]),

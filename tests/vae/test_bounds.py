@@ -8,7 +8,14 @@ import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from gsvae_tune.study.config import ModelConfig
-from gsvae_tune.vae.bounds import active_units, bernoulli_nll, categorical_kl
+from gsvae_tune.vae.bounds import (
+    active_units,
+    bernoulli_nll,
+    categorical_kl,
+    code_perplexity,
+    log_importance_weight,
+    vertex_share,
+)
 from gsvae_tune.vae.network import StackedVAE
 from gsvae_tune.vae.relaxation import one_hot
 from gsvae_tune.vae.streams import gumbel
@@ -86,3 +93,27 @@ def test_active_units_by_hand():
     posterior = torch.tensor([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]])
     first, second = posterior.mean(0), posterior.square().mean(0)
     assert active_units(first, second).item() == 1
+
+
+def test_code_perplexity_by_hand():
+    even = torch.full((2, 4), 0.25)
+    assert code_perplexity(even).item() == pytest.approx(4.0)
+    assert code_perplexity(torch.eye(4)[:2]).item() == pytest.approx(1.0)  # 0 log 0 is 0
+    half = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
+    assert code_perplexity(half).item() == pytest.approx(3.0)  # the mean of 2 and 4
+    assert code_perplexity(torch.stack([even, half])).tolist() == pytest.approx([4.0, 3.0])
+
+
+def test_vertex_share_by_hand():
+    near, at, away = [0.9, 0.1, 0.0], [0.8, 0.1, 0.1], [0.79, 0.21, 0.0]
+    codes = torch.tensor([[near, at], [away, near]]).movedim(1, -1)  # 2 latents, 2 examples
+    assert vertex_share(codes).item() == pytest.approx(0.75)
+    assert vertex_share(torch.eye(3)[:, :, None]).item() == 1.0
+    assert vertex_share(torch.stack([codes, torch.full_like(codes, 1 / 3)])).tolist() == [0.75, 0.0]
+
+
+def test_importance_weights_by_hand():
+    log_q = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]).log()[..., None]
+    codes = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])[..., None]
+    expected = -7.0 + math.log((1 / 9) / (0.25 * 0.8))
+    assert log_importance_weight(torch.tensor([7.0]), codes, log_q).item() == pytest.approx(expected)  # fmt: skip

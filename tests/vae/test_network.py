@@ -1,5 +1,6 @@
 """Stacked layers equal torch's own, member by member; weights shared by a pair at the start."""
 
+import pytest
 import torch
 
 from gsvae_tune.study.config import ModelConfig
@@ -92,3 +93,32 @@ def test_copying_takes_weights_and_moments_of_one_replicate_only():
     for moment in optimizer.moments:
         assert torch.equal(*moment[:2])
         assert not torch.equal(*moment[2:])
+
+
+def test_a_subset_gives_what_its_members_gave():
+    model = StackedVAE(CONFIG, 16, [1, 2])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # no two members alike
+    images = torch.rand(1, 9, 16, generator=torch.Generator().manual_seed(0))
+    chosen = model.subset([3, 0])
+    assert chosen.members == 2
+    logits = chosen.encode(images)
+    torch.testing.assert_close(logits, model.encode(images)[[3, 0]])
+    codes = torch.rand(4, 3, 4, 9, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(chosen.decode(codes[[3, 0]]), model.decode(codes)[[3, 0]])
+
+
+def test_a_subset_shares_no_memory_with_its_model():
+    model = StackedVAE(CONFIG, 16, [1, 2])
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    chosen = model.subset([0, 1, 2, 3])
+    chosen.decode(torch.softmax(chosen.encode(torch.rand(1, 9, 16)), -2)).sum().backward()
+    with torch.no_grad():
+        for parameter in chosen.parameters():
+            parameter.zero_()
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        assert torch.equal(parameter, old)
+        assert parameter.grad is None
+    with pytest.raises(IndexError):
+        model.subset([4])

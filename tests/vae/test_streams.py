@@ -11,7 +11,8 @@ from gsvae_tune.vae import streams
 
 
 @pytest.mark.parametrize(
-    ("draw", "distribution"), [(streams.gumbel, "gumbel_r"), (streams.uniform, "uniform")]
+    ("draw", "distribution"),
+    [(streams.gumbel, "gumbel_r"), (streams.uniform, "uniform"), (streams.exponential, "expon")],
 )
 def test_numbers_follow_their_distribution(draw, distribution):
     numbers = draw((200, 1000), [7], "test", device="cpu")
@@ -19,7 +20,7 @@ def test_numbers_follow_their_distribution(draw, distribution):
     assert stats.kstest(numbers.double().flatten().numpy(), distribution).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("draw", [streams.gumbel, streams.uniform])
+@pytest.mark.parametrize("draw", [streams.gumbel, streams.uniform, streams.exponential])
 def test_a_replicates_numbers_depend_on_its_seed_and_the_name_alone(draw):
     together = draw((3, 4), [5, 6], "noise", 1, device="cpu")
     assert torch.equal(together[1:], draw((3, 4), [6], "noise", 1, device="cpu"))

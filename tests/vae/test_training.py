@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from gsvae_tune.vae import checkpoint, streams
 from gsvae_tune.vae.data import DataConfig, load_splits
 from gsvae_tune.vae.epoch import EpochRecord
 from gsvae_tune.vae.streams import gumbel
-from gsvae_tune.vae.training import _NOISE_BLOCK, member_losses
+from gsvae_tune.vae.training import _NOISE_BLOCK
 from tests.vae.test_network import as_plain
 
 
@@ -251,12 +250,6 @@ def test_dynamic_binarization_is_redrawn_each_epoch(make, splits, monkeypatch):
     assert not torch.equal(drawn[1], drawn[2])
 
 
-def test_straight_through_trains_on_one_hot_codes_and_says_so(make):
-    record = next(make(estimator="straight-through").epochs())
-    assert record.train_loss_relaxed is None
-    assert np.isfinite(record.train_loss_discrete).all()
-
-
 def test_each_loss_is_that_of_its_own_split_and_noise(make):
     training = make(epochs=1)
     (record,) = training.epochs()
@@ -318,52 +311,6 @@ def test_results_choose_on_control_and_report_validation(make):
     assert [(row.best_branch, row.val_neg_elbo_nats) for row in rows] == [("a", 9.0), ("b", 4.0)]
     assert [row.seed for row in rows] == [11, 22]
     assert rows[0].steps == 16
-
-
-@pytest.mark.slow
-def test_compiled_agrees_with_eager_over_three_epochs(make):
-    if shutil.which("c++") is None and shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler")
-    eager, compiled = make(epochs=3), make(epochs=3, compile=True)
-    pairs = list(zip(eager.epochs(), compiled.epochs(), strict=True))
-    assert compiled.compiled == "yes"
-    for one, other in pairs:
-        np.testing.assert_allclose(one.train_loss_relaxed, other.train_loss_relaxed, rtol=1e-5)
-        np.testing.assert_allclose(one.val_neg_elbo_nats, other.val_neg_elbo_nats, rtol=1e-4)
-
-
-def test_what_cannot_be_compiled_trains_eagerly_and_says_so(make, monkeypatch):
-    def broken(*_):
-        raise RuntimeError("no compiler\nmore")
-
-    monkeypatch.setattr("gsvae_tune.vae.training._compiled_losses", lambda _: broken)
-    training, eager = make(compile=True), make()
-    records = [numbers(record) for record in training.epochs()]
-    assert training.compiled == "no: RuntimeError: no compiler"
-    assert records == [numbers(record) for record in eager.epochs()]
-
-
-def test_an_error_after_the_first_compiled_step_is_no_error_of_compiling(make, monkeypatch):
-    calls = []
-
-    def breaks_later(*given):
-        calls.append(given)
-        if len(calls) == 3:
-            raise RuntimeError("mine")
-        return member_losses(*given)
-
-    monkeypatch.setattr("gsvae_tune.vae.training._compiled_losses", lambda _: breaks_later)
-    with pytest.raises(RuntimeError, match="mine"):
-        list(make(compile=True).epochs())
-
-
-def test_an_error_of_the_training_itself_is_not_taken_for_one_of_compiling(make, monkeypatch):
-    def broken(*_):
-        raise RuntimeError("mine")
-
-    monkeypatch.setattr("gsvae_tune.vae.training.member_losses", broken)
-    with pytest.raises(RuntimeError, match="mine"):
-        list(make().epochs())
 
 
 def test_the_precision_of_products_changes_losses_as_much_as_rounding_does(make):

@@ -1,0 +1,439 @@
+"""From confirmed replicates to a verdict: what may be said of each arm, and what may not.
+
+Each arm is represented by its finalist: of the configurations it confirmed, the one with the best
+validation loss over the fresh seeds. Finalists are compared on the test split, replicate by
+replicate. A comparison is
+
+supported       the arm is better: significant over seeds (sign-flip test, Holm over the declared
+                family), and by more than another search of the same size might have changed
+not supported   the arm is worse, or whatever it may gain is less than the smallest effect that
+                matters
+inconclusive    neither can be said: too few or too different replicates, unequal compute, no
+                proof of pairing, or a test split that was opened before
+
+Only the first is a claim. Failed replicates (diverged, collapsed) count as losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gsvae_tune.report import inference
+from gsvae_tune.report.audit import Compute, compute_of, unequal
+from gsvae_tune.search.confirm import original, searched_arms
+from gsvae_tune.search.space import ArmSpace
+from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.seeds import derive
+
+Word = Literal["supported", "not supported", "inconclusive"]
+
+METRICS = {"neg_elbo": "test_neg_elbo_nats", "iwae": "test_iwae_nats"}
+_Scores = NDArray[np.float64] | None  # of an arm's search
+_HASHES = ["init_hash", "order_hash", "noise_hash"]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """The configuration that stands for an arm; losses are means over its sound replicates."""
+
+    number: int
+    replicates: int
+    failed: int  # diverged or collapsed
+    search_nats: float | None  # what it was chosen by, on the search's seeds
+    confirmed_nats: float | None  # the same split, fresh seeds
+    winners_curse_nats: float | None  # the second minus the first
+    test_nats: float | None  # the metric on the test split
+    test_sd_nats: float | None
+    test_iqm_nats: float | None  # interquartile mean
+
+
+@dataclass(frozen=True)
+class ArmVerdict:
+    """What is known of one arm."""
+
+    finalist: Finalist | None
+    confirmed: list[int]
+    rank_stability: float | None  # Kendall's tau between search and confirmation, of the confirmed
+    search_luck_nats: float | None
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of the declared family; effects are arm minus baseline, negative: better."""
+
+    arm: str
+    baseline: str
+    metric: str
+    n: int  # pairs of replicates
+    effect_nats: float | None
+    ci_low: float | None  # BCa, 95 %, over seeds
+    ci_high: float | None
+    p: float | None
+    p_holm: float | None
+    equal_compute: bool
+    paired: bool
+    verdict: Word
+    reason: str
+    sd_nats: float | None = None  # of the paired differences
+    p_better: float | None = None  # share of pairs in which the arm is better, ties a half
+    p_better_low: float | None = None
+    p_better_high: float | None = None
+    search_luck_nats: float | None = None  # of both searches together
+    wide_low: float | None = None  # 95 %, over seeds and searches
+    wide_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verdict.json` holds."""
+
+    study: str
+    metric: str
+    alpha: float
+    smallest_effect_nats: float
+    simulated: bool
+    reopened: str | None  # why the test split was opened again
+    arms: dict[str, ArmVerdict]
+    comparisons: list[Comparison] = field(default_factory=list)
+
+    def claims(self) -> list[tuple[str, str]]:
+        """Return who was found better than whom, beyond seeds and searches, in either direction.
+
+        A comparison that counts as not supported may be one: its baseline is the better one.
+        """
+        better = [(one.arm, one.baseline) for one in self.comparisons if one.verdict == "supported"]
+        return better + [
+            (one.baseline, one.arm)
+            for one in self.comparisons
+            if one.verdict == "not supported"
+            and one.p_holm is not None
+            and one.wide_low is not None
+            and one.p_holm <= self.alpha
+            and one.wide_low > 0
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def family(config: StudyConfig) -> list[tuple[str, str]]:
+    """Return the declared comparisons, (arm, baseline)."""
+    protocol = config.protocol
+    if protocol.comparisons is not None:
+        return list(protocol.comparisons)
+    base = protocol.baseline
+    found = [(arm, base) for arm in config.arms if arm != base and base in config.arms]
+    yoked = [arm for arm in config.arms if arm not in searched_arms(config)]
+    return found + [(original(config, arm), arm) for arm in yoked]
+
+
+def decide(
+    config: StudyConfig,
+    trials: pd.DataFrame,
+    replicates: pd.DataFrame,
+    chosen: Mapping[str, Sequence[int]],
+) -> Verdict:
+    """Return what may be said after the test phase.
+
+    Args:
+        config: the study.
+        trials: its table of trials.
+        replicates: its table of replicates.
+        chosen: the trials each arm confirmed, best first (`search.confirm.choose`).
+    """
+    arms: dict[str, ArmVerdict] = {}
+    for arm in sorted(config.arms, key=lambda arm: arm not in searched_arms(config)):
+        source = arms.get(original(config, arm))  # a control stands beside its original's finalist
+        own = [source.finalist.number] if source and source.finalist else None
+        arms[arm] = _arm(config, arm, trials, replicates, chosen[arm], own)
+    marks = replicates.test_reopened.dropna()
+    reopened = str(marks.iloc[0]) if len(marks) else None
+    scores = {arm: _scores(config, arm, trials) for arm in config.arms}
+    pairs = {names: _Pairs.of(config, names, arms, replicates, scores) for names in family(config)}
+    tested = {names: pair.p for names, pair in pairs.items() if pair.p is not None}
+    adjusted = dict(zip(tested, inference.holm([*tested.values()]).tolist(), strict=True))
+    comparisons = [
+        _judge(config, names, pair, adjusted.get(names), arms, reopened, len(tested))
+        for names, pair in pairs.items()
+    ]
+    return Verdict(
+        study=config.name,
+        metric=METRICS[config.protocol.metric],
+        alpha=config.protocol.alpha,
+        smallest_effect_nats=config.protocol.smallest_effect_nats,
+        simulated=config.simulate is not None,
+        reopened=reopened,
+        arms=arms,
+        comparisons=comparisons,
+    )
+
+
+def _arm(
+    config: StudyConfig,
+    arm: str,
+    trials: pd.DataFrame,
+    replicates: pd.DataFrame,
+    chosen: Sequence[int],
+    eligible: Sequence[int] | None,
+) -> ArmVerdict:
+    source = original(config, arm)
+    searched = trials[(trials.arm == source) & (trials.phase == "search")]
+    scores = searched.set_index("number").value
+    finalists = [
+        _finalist(config, number, scores.get(number), _confirmed(replicates, arm, number))
+        for number in chosen
+    ]
+    sound = [f for f in finalists if f.confirmed_nats is not None]
+    best = min(
+        (f for f in finalists if f.replicates and (eligible is None or f.number in eligible)),
+        key=lambda f: (f.failed, f.confirmed_nats or math.inf, f.number),
+        default=None,
+    )
+    again = [(f.search_nats, f.confirmed_nats) for f in sound if f.search_nats is not None]
+    stability = inference.rank_stability(*zip(*again, strict=True)) if again else math.nan
+    return ArmVerdict(
+        finalist=best,
+        confirmed=list(chosen),
+        rank_stability=_known(stability),
+        search_luck_nats=_known(_luck(_scores(config, arm, trials))),
+        compute=compute_of(config, arm, trials, chosen),
+    )
+
+
+def _scores(config: StudyConfig, arm: str, trials: pd.DataFrame) -> _Scores:
+    """Return the losses of an arm's search, None where there was nothing to search."""
+    source = original(config, arm)
+    if not ArmSpace(source, config.arms[source], "study").searched:
+        return None
+    scores = trials[(trials.arm == source) & (trials.phase == "search")].value
+    return scores.dropna().to_numpy()
+
+
+def _luck(*scores: _Scores) -> float:
+    """Return how far repeated searches would move arms apart; nan where one has a single trial."""
+    searched = [values for values in scores if values is not None]
+    if any(len(values) < 2 for values in searched):
+        return math.nan
+    return inference.search_luck(*searched) if searched else 0.0
+
+
+def _confirmed(replicates: pd.DataFrame, arm: str, number: int) -> pd.DataFrame:
+    which = (replicates.arm == arm) & (replicates.phase == "confirm")
+    found = replicates[which & (replicates.number == number)]
+    return found.sort_values("replicate")
+
+
+def _finalist(
+    config: StudyConfig, number: int, score: float | None, rows: pd.DataFrame
+) -> Finalist:
+    sound = rows[~(rows.diverged | rows.collapsed)]
+    on_test = sound[METRICS[config.protocol.metric]].dropna()
+    confirmed = _known(sound.val_neg_elbo_nats.mean())
+    curse = None
+    if score is not None and confirmed is not None:
+        curse = inference.winners_curse([score], [confirmed])
+    return Finalist(
+        number=number,
+        replicates=len(rows),
+        failed=config.protocol.replicates - len(sound),
+        search_nats=_known(score),
+        confirmed_nats=confirmed,
+        winners_curse_nats=curse,
+        test_nats=_known(on_test.mean()),
+        test_sd_nats=_known(on_test.std()),
+        test_iqm_nats=_known(inference.interquartile_mean(on_test.to_numpy())),
+    )
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Two finalists, replicate by replicate."""
+
+    differences: NDArray[np.float64]
+    paired: bool
+    luck: float  # nan: unknown
+    p: float | None
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(
+        cls,
+        config: StudyConfig,
+        names: tuple[str, str],
+        arms: Mapping[str, ArmVerdict],
+        replicates: pd.DataFrame,
+        scores: Mapping[str, _Scores],
+    ) -> _Pairs:
+        finalists = [arms[name].finalist for name in names]
+        empty = cls(np.empty(0), paired=False, luck=math.nan, p=None, interval=(math.nan,) * 2)
+        if any(finalist is None for finalist in finalists):
+            return empty
+        rows = [
+            _confirmed(replicates, name, finalist.number).set_index("replicate")
+            for name, finalist in zip(names, finalists, strict=True)
+            if finalist is not None
+        ]
+        wanted = range(config.protocol.replicates)
+        ours, theirs = (frame.reindex(wanted) for frame in rows)
+        metric = METRICS[config.protocol.metric]
+        values, base = inference.paired_losses(
+            ours[metric].to_numpy(float),
+            theirs[metric].to_numpy(float),
+            _failed(ours),
+            _failed(theirs),
+            config.protocol.smallest_effect_nats,
+        )
+        differences = values - base
+        seed = derive(config.seed, "bootstrap", *names) % 2**32
+        paired = _is_paired(ours, theirs)
+        same_search = original(config, names[0]) == original(config, names[1])
+        return cls(
+            differences,
+            paired=paired,
+            # One configuration under two arms (a yoked one): no search lies between them.
+            luck=0.0 if same_search else _luck(scores[names[0]], scores[names[1]]),
+            p=inference.sign_flip_p(differences, seed) if paired else None,
+            interval=inference.bca_interval(differences, seed=seed),
+        )
+
+
+def _failed(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    lost = rows.diverged.astype("boolean") | rows.collapsed.astype("boolean")
+    failed: NDArray[np.bool_] = lost.fillna(value=True).to_numpy(bool)
+    return failed
+
+
+def _is_paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> bool:
+    """Whether each pair shared seed, initial weights, batch order and noise.
+
+    A replicate that ended early saw fewer epochs: its weights alone can be compared.
+    """
+    for (_, one), (_, other) in zip(ours.iterrows(), theirs.iterrows(), strict=True):
+        if one.isna()["seed"] or other.isna()["seed"]:
+            continue  # its whole trial failed: a loss, paired or not
+        early = bool(one.diverged or other.diverged)
+        for key in ["seed", "init_hash"] if early else ["seed", *_HASHES]:
+            if pd.isna(one[key]) or one[key] != other[key]:
+                return False
+    return True
+
+
+def _judge(
+    config: StudyConfig,
+    names: tuple[str, str],
+    pairs: _Pairs,
+    p_holm: float | None,
+    arms: Mapping[str, ArmVerdict],
+    reopened: str | None,
+    family_size: int,
+) -> Comparison:
+    arm, baseline = names
+    n = len(pairs.differences)
+    effect = float(pairs.differences.mean()) if n else math.nan
+    error = float(pairs.differences.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    wide = float(inference.half_width(error, n, pairs.luck))
+    better = inference.probability_better(pairs.differences) if n else (math.nan,) * 3
+    uneven = unequal(arms[arm].compute, arms[baseline].compute, config.protocol.compute_tolerance)
+    seen = _Seen(config, arm, baseline, n, effect, wide, p_holm, family_size)
+    doubt = seen.no_pairs() or _doubts(seen, pairs, uneven, reopened)
+    word, reason = seen.word()
+    if doubt:
+        word, reason = "inconclusive", doubt
+    return Comparison(
+        arm=arm,
+        baseline=baseline,
+        metric=METRICS[config.protocol.metric],
+        n=n,
+        effect_nats=_known(effect),
+        ci_low=_known(pairs.interval[0]),
+        ci_high=_known(pairs.interval[1]),
+        p=pairs.p,
+        p_holm=p_holm,
+        equal_compute=not uneven,
+        paired=pairs.paired,
+        verdict=word,
+        reason=reason,
+        sd_nats=_known(error * math.sqrt(n)),
+        p_better=_known(better[0]),
+        p_better_low=_known(better[1]),
+        p_better_high=_known(better[2]),
+        search_luck_nats=_known(pairs.luck),
+        wide_low=_known(effect - wide),
+        wide_high=_known(effect + wide),
+    )
+
+
+def _doubts(seen: _Seen, pairs: _Pairs, uneven: str, reopened: str | None) -> str:
+    """Return why nothing may be said, whatever the numbers are; "" where nothing stands against."""
+    if not pairs.paired:
+        return "The replicates are not paired: initial weights, batch order or noise differ."
+    if uneven:
+        return f"Compute is not equal: {uneven}."
+    if reopened:
+        return f"The test split had been opened before ({reopened})."
+    if math.isnan(pairs.luck):
+        return "Too few configurations were tried to know what another search would have found."
+    if inference.smallest_p(seen.n) * seen.family_size > seen.config.protocol.alpha:
+        return (
+            f"{seen.n} pairs cannot be significant: p is at least "
+            f"{inference.smallest_p(seen.n):.2g} for each of {seen.family_size} comparisons."
+        )
+    return ""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The numbers of one comparison, and the words for them."""
+
+    config: StudyConfig
+    arm: str
+    baseline: str
+    n: int
+    effect: float
+    wide: float  # half the 95 % interval over seeds and searches
+    p_holm: float | None
+    family_size: int
+
+    def no_pairs(self) -> str:
+        return "" if self.n else "An arm has no configuration that was confirmed."
+
+    def word(self) -> tuple[Word, str]:
+        matters = self.config.protocol.smallest_effect_nats
+        significant = self.p_holm is not None and self.p_holm <= self.config.protocol.alpha
+        size = f"{abs(self.effect):.3f} nats over {self.n} paired fresh seeds"
+        low, high = self.effect - self.wide, self.effect + self.wide
+        if significant and high < 0:
+            small = f", though less than the {matters:g} that would matter"
+            return "supported", (
+                f"{self.arm} is better than {self.baseline} by {size}, more than seeds and the "
+                f"luck of the search explain{small if -self.effect < matters else ''}."
+            )
+        if significant and low > 0:
+            return "not supported", f"{self.arm} is worse than {self.baseline} by {size}."
+        if low > -matters:
+            return "not supported", (
+                f"Whatever {self.arm} gains over {self.baseline} is less than the {matters:g} nats "
+                "that would matter."
+            )
+        if significant and self.effect < 0:
+            return "inconclusive", (
+                f"{self.arm} is ahead by {size}, but another search of this size may move that by "
+                f"{self.wide:.3f} nats: search longer (--trials)."
+            )
+        return "inconclusive", (
+            f"The difference lies between {low:+.3f} and {high:+.3f} nats, seeds and search "
+            f"considered: that holds both none and one of {matters:g} nats."
+        )
+
+
+def _known(value: float | None) -> float | None:
+    """Return a number, or None for what could not be computed."""
+    return None if value is None or not math.isfinite(value) else float(value)

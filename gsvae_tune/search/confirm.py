@@ -1,0 +1,151 @@
+"""Confirmation: the best trials of each arm, trained again on fresh seeds.
+
+A search picks the best of many tries, and the best of many is partly luck. What an arm is worth is
+what its best configurations give on seeds that had no part in choosing them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as OptunaState
+
+from gsvae_tune.search.arms import ARMS, Arm, TauPath
+from gsvae_tune.search.storage import SOURCE, ArmRecord, Assignment, TrialRow, number_of
+from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.paths import StudyPaths
+from gsvae_tune.study.records import TrialResult, TrialState, read_json_lines
+
+if TYPE_CHECKING:
+    from gsvae_tune.search.ledger import ArmSearch
+
+
+def searched_arms(config: StudyConfig) -> list[str]:
+    """Return the arms that have a search of their own."""
+    return [arm for arm in config.arms if ARMS[config.method(arm)].searched]
+
+
+def original(config: StudyConfig, arm: str) -> str:
+    """Return the arm whose configurations an arm confirms: itself, or what a yoked one replays."""
+    return arm if ARMS[config.method(arm)].searched else config.arms[arm].of
+
+
+def choose(config: StudyConfig, rows: Iterable[TrialRow]) -> dict[str, list[int]]:
+    """Return the numbers of the trials each arm confirms, best first.
+
+    Args:
+        config: the study; `protocol.top` says how many.
+        rows: all trials, in any order.
+    """
+    values = [
+        (row.arm, row.value, row.number)
+        for row in rows
+        if row.phase == "search" and row.state is TrialState.COMPLETE and row.value is not None
+    ]
+    best = {
+        arm: [number for _, number in _best([(v, n) for a, v, n in values if a == arm], config)]
+        for arm in searched_arms(config)
+    }
+    return {arm: best[original(config, arm)] for arm in config.arms}
+
+
+def _best(found: list[tuple[float, int]], config: StudyConfig) -> list[tuple[float, int]]:
+    return sorted(found)[: config.protocol.top]
+
+
+class ArmConfirmation:
+    """One arm's confirmations; they wait until the search they come from has ended.
+
+    Args:
+        arm: its name.
+        search: that of the arm itself, or of the arm it replays.
+        config: the study.
+        paths: its folder.
+        storage: as `open_storage` gives it.
+        owner: the study's own id.
+    """
+
+    phase = "confirm"
+
+    def __init__(
+        self,
+        arm: str,
+        search: ArmSearch,
+        config: StudyConfig,
+        paths: StudyPaths,
+        storage: BaseStorage,
+        owner: str,
+    ) -> None:
+        self.arm = arm
+        self._config, self._paths, self._search = config, paths, search
+        self._record = ArmRecord(arm, "confirm", config, paths, storage, owner)
+        self._out: dict[int, FrozenTrial] = {}
+        self._waiting: deque[FrozenTrial] | None = None  # None until the search has ended
+
+    @property
+    def remaining(self) -> int:
+        """Confirmations still to be handed out; at most, while the search goes on."""
+        if self._waiting is None and self._search.ended:
+            self._choose()
+        return self._config.protocol.top if self._waiting is None else len(self._waiting)
+
+    def _choose(self) -> None:
+        """Line up what is interrupted, then the chosen trials that no record is there of."""
+        self._waiting = deque(self._record.interrupted)
+        recorded = {number_of(trial) for trial in self._record.trials()}
+        found = [
+            (trial.value, trial.number)
+            for trial in self._search.record.trials()
+            if trial.state is OptunaState.COMPLETE and trial.value is not None
+        ]
+        originals = self._search.record.trials()
+        for _, number in _best(found, self._config):
+            if number not in recorded:
+                self._waiting.append(self._copy(originals[number]))
+
+    def _copy(self, source: FrozenTrial) -> FrozenTrial:
+        trial = create_trial(
+            state=OptunaState.RUNNING,
+            params=source.params,
+            distributions=source.distributions,
+            user_attrs={SOURCE: source.number, "stratum": "confirm"},
+        )
+        trial.number = -1  # not recorded yet
+        return trial
+
+    def next(self) -> Assignment | None:
+        if not self.remaining or self._waiting is None:
+            return None
+        trial = self._waiting.popleft()
+        number = number_of(trial)
+        if trial.number < 0:
+            trial.number = len(self._record.trials())
+            self._record.add(trial, self._settings(number))
+        elif not self._record.folder(trial).config.is_file():
+            self._record.write_config(trial, self._settings(number))
+        self._out[number] = trial
+        return self._record.assignment(trial)
+
+    def _settings(self, number: int) -> Arm:
+        source = self._search.record.trials()[number]
+        settings = self._search.space.settings(source.params)
+        if self._search.arm == self.arm:
+            return settings
+        shared = {key: getattr(settings, key) for key in Arm.model_fields}
+        recorded = {"tau_paths": self._tau_paths(number)}
+        return ARMS[self._config.method(self.arm)].model_validate(shared | recorded)
+
+    def _tau_paths(self, number: int) -> list[TauPath]:
+        """Return the temperatures of a trial of the search, (replicates, epochs, 2)."""
+        if self._config.simulate:
+            return [[(1.0, 1.0)]]  # nothing trained, nothing to replay
+        epochs = read_json_lines(self._paths.trial(self._search.arm, number).epochs)
+        taus = [record["tau"] for record in epochs]
+        return [[(a, b) for a, b in path] for path in zip(*taus, strict=True)]
+
+    def finish(self, number: int, result: TrialResult) -> None:
+        self._record.tell(self._out.pop(number), result)

@@ -1,0 +1,63 @@
+"""The sealed test split: every opening is written down first, a second one needs a reason."""
+
+import pytest
+
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.openings import FIRST, open_for, read_openings, refuse_second
+from gsvae_tune.study.paths import StudyPaths
+
+A, B, C = ("pair", 3), ("fixed-factor", 1), ("pair", 7)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return StudyPaths(tmp_path)
+
+
+def test_an_opening_is_written_down_with_time_and_reason(paths):
+    opened = open_for(paths, [A, B], None)
+    assert list(opened) == [A, B]
+    lines = read_openings(paths)
+    assert [(line.arm, line.number, line.reason, line.again) for line in lines] == [
+        (*A, FIRST, False), (*B, FIRST, False),
+    ]  # fmt: skip
+    assert lines[0].time.endswith("+00:00")
+    assert opened[A].mark is None
+
+
+def test_one_that_was_not_finished_goes_on_under_its_opening(paths):
+    first = open_for(paths, [A, B], None)
+    assert open_for(paths, [B], None) == {B: first[B]}
+    assert len(read_openings(paths)) == 2
+
+
+def test_another_configuration_after_that_is_refused(paths):
+    open_for(paths, [A, B], None)
+    before = paths.openings.read_bytes()
+    with pytest.raises(InputError) as caught:
+        open_for(paths, [C], None)
+    for part in ("the test split was opened on", "--until confirm", "--reopen-test", "--seed"):
+        assert part in str(caught.value)
+    assert paths.openings.read_bytes() == before
+    with pytest.raises(InputError, match="a search of 3 more trials after that"):
+        refuse_second(paths, None, "a search of 3 more trials")
+
+
+def test_with_a_reason_it_is_opened_and_marked(paths):
+    open_for(paths, [A], None)
+    opened = open_for(paths, [A, C], "a reviewer asked")
+    assert opened[C].mark == "a reviewer asked"
+    assert opened[A].mark is None  # its own opening was the first
+    assert [line.again for line in read_openings(paths)] == [False, True]
+
+
+def test_a_reason_given_at_the_first_opening_marks_nothing(paths):
+    assert open_for(paths, [A], "I always say why")[A].mark is None
+
+
+def test_a_torn_last_line_does_not_hide_later_openings(paths):
+    open_for(paths, [A], None)
+    with paths.openings.open("ab") as file:
+        file.write(b'{"time": "2026-')
+    open_for(paths, [B], "again")
+    assert [(o.arm, o.number) for o in read_openings(paths)] == [A, B]
