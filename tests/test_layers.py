@@ -81,3 +81,10 @@ def test_no_file_has_two_jobs():
         assert path.stem not in {"utils", "common", "helpers"}
         assert path.stem == "__init__" or path.stem not in sys.stdlib_module_names
         assert len(path.read_text().splitlines()) <= 450, path
+
+
+def test_only_the_test_phase_can_see_the_test_split():
+    users = {str(p.relative_to(ROOT)) for p in FILES if "load_test_split" in p.read_text()}
+    assert users == {"vae/data.py", "execution/testing.py"}
+    openers = {str(p.relative_to(ROOT)) for p in FILES if "execution.testing" in p.read_text()}
+    assert openers == {"execution/runner.py"}  # right after the opening is written down

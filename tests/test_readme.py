@@ -116,7 +116,7 @@ def test_the_wheel_carries_the_studies_and_runs_from_any_folder(tmp_path):
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     assert (site / "gsvae_tune/py.typed").is_file()
-    code = "import gsvae_tune.cli as c; print(c.__file__); c.main()"
+    code = "import gsvae_tune.cli.__main__ as c; print(c.__file__); c.main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "spaces", "digits"],
         cwd=tmp_path, env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},

@@ -23,7 +23,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from gsvae_tune.report.inference import binomial_interval
-from gsvae_tune.report.power import power
+from gsvae_tune.report.power import detectable_effect, power
 from gsvae_tune.report.verdict import Comparison, Verdict
 from gsvae_tune.search.studies import VALLEY
 from gsvae_tune.study.config import ProtocolConfig, SimulateConfig, StudyConfig
@@ -88,6 +88,14 @@ def against_itself(config: StudyConfig, seed: int, out: str) -> StudyConfig:
         "arms": {BASELINE: arm, ARM: arm},
     }  # fmt: skip
     return config.model_copy(update=changed)
+
+
+def unsearched(config: StudyConfig) -> StudyConfig:
+    """Return the study with one configuration an arm, its method's defaults: nothing to search."""
+    bare = {name: arm.model_copy(update={"space": {}}) for name, arm in config.arms.items()}
+    search = config.search.model_copy(update={"trials": 1})
+    protocol = config.protocol.model_copy(update={"top": 1})
+    return config.model_copy(update={"arms": bare, "search": search, "protocol": protocol})
 
 
 def simulated(config: StudyConfig, effect_nats: float) -> StudyConfig:
@@ -166,6 +174,27 @@ def summarize(
         search_luck_nats=_root_mean_square([one.search_luck_nats for one in comparisons]),
         promised=promised,
     )
+
+
+def detectable(protocol: ProtocolConfig, null: Calibration) -> float:
+    """Return the effect that the calculator promises to be found four times in five.
+
+    Raises:
+        InputError: the protocol has too few replicates to find anything.
+    """
+    found = detectable_effect(
+        protocol.replicates,
+        null.sd_nats,
+        alpha=protocol.alpha,
+        search_luck_nats=null.search_luck_nats,
+    )
+    if found is None:
+        raise InputError(
+            f"{protocol.replicates} replicates find no effect at level {protocol.alpha:g}",
+            where="protocol.replicates",
+            legal="6 and more at level 0.05",
+        )
+    return found
 
 
 def promise(protocol: ProtocolConfig, null: Calibration, effect_nats: float) -> float:

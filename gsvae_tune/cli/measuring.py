@@ -13,6 +13,7 @@ from gsvae_tune.study.errors import InputError
 
 if TYPE_CHECKING:
     from gsvae_tune.report.verdict import Verdict
+    from gsvae_tune.study.config import StudyConfig
 
 
 @app.command()
@@ -69,7 +70,7 @@ def calibrate(
     real: Annotated[int, typer.Option(min=0, help="A/A studies that really train.")] = 0,
     effect: Annotated[
         float | None,
-        typer.Option(help="Planted effect in nats; default: protocol.smallest_effect_nats."),
+        typer.Option(help="Planted effect, nats; default: what is to be found 4 times in 5."),
     ] = None,
     trials: Annotated[int, typer.Option(min=2, help="Trials of each search.")] = 10,
     set_: Annotated[
@@ -95,7 +96,6 @@ def calibrate(
     overrides = {key: (value, f"--set {key}=") for key, value in map(key_value, set_ or [])}
     config = load(study, overrides | {"search.trials": (trials, "--trials")})
     protocol = config.protocol
-    planted = protocol.smallest_effect_nats if effect is None else effect
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,20 +103,24 @@ def calibrate(
         TimeRemainingColumn(),
     )
     workers = config.resources.cpus or os.cpu_count() or 1
+    kinds = {"one configuration": calibration.unsearched(config), "searched": config}
     found = []
     with interruptible(), Progress(*columns, console=errors, transient=True) as bar:
+        for kind, own in kinds.items() if studies else ():
 
-        def simulate(kind: str, effect_nats: float) -> list[Verdict]:
-            task = bar.add_task(kind, total=studies)
-            return calibration.simulate_many(
-                config, studies, effect_nats, workers, lambda: bar.advance(task)
-            )
+            def simulate(name: str, planted: float, own: StudyConfig = own) -> list[Verdict]:
+                task = bar.add_task(name, total=studies)
+                return calibration.simulate_many(
+                    own, studies, planted, workers, lambda: bar.advance(task)
+                )
 
-        if studies:
-            null = calibration.summarize("A/A, simulated", simulate("A/A, simulated", 0.0), 0.0)
-            kind = f"planted {planted:g} nats"
+            name = f"A/A, {kind}"
+            null = calibration.summarize(name, simulate(name, 0.0), 0.0)
+            planted = calibration.detectable(protocol, null) if effect is None else effect
+            name = f"{planted:.3f} nats planted, {kind}"
             promised = calibration.promise(protocol, null, planted)
-            found = [null, calibration.summarize(kind, simulate(kind, planted), planted, promised)]
+            verdicts = simulate(name, planted)
+            found += [null, calibration.summarize(name, verdicts, planted, promised)]
         if real:
             task = bar.add_task("A/A, trained", total=real)
             trained = calibration.train_many(config, real, lambda: bar.advance(task))

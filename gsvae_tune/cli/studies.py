@@ -166,7 +166,7 @@ def _overrides(given: Mapping[str, Any], pairs: list[str]) -> dict[str, tuple[An
 def _show_result(config: StudyConfig, done: Run) -> None:
     """Write a study's tables and verdict and show what a run found."""
     from gsvae_tune.execution.progress import duration
-    from gsvae_tune.report import summary
+    from gsvae_tune.report import conclusion, summary
 
     tables = summary.export(config, done.paths, config.storage)
     if not done.trained and not done.tested:
@@ -194,7 +194,7 @@ def _show_result(config: StudyConfig, done: Run) -> None:
     for part in summary.search_result(seen, tables["replicates"], alone=verdict is None):
         console.print(part, highlight=False)
     if verdict is not None:
-        for part in summary.verdict_tables(verdict, seen, tables["trials"]):
+        for part in conclusion.verdict_tables(verdict, seen, tables["trials"]):
             console.print(part, highlight=False)
 
 

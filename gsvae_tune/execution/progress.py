@@ -120,7 +120,8 @@ class StudyProgress:
     def line(self) -> str:
         """One plain line."""
         arms = ", ".join(
-            f"{name} {arm.ended}/{arm.budget}"
+            name
+            + (f" {arm.ended}/{arm.budget}" if arm.budget else "")
             + (f" best {arm.best:.3f}" if arm.best else "")
             + (f" confirmed {arm.confirmed}/{arm.to_confirm}" if arm.to_confirm else "")
             for name, arm in self.arms.items()
@@ -144,8 +145,8 @@ class StudyProgress:
                     completed=arm.ended + arm.confirmed,
                     width=24,
                 ),
-                f"{arm.ended}/{arm.budget}",
-                f"{arm.confirmed}/{arm.to_confirm}",
+                f"{arm.ended}/{arm.budget}" if arm.budget else "-",
+                f"{arm.confirmed}/{arm.to_confirm}" if arm.to_confirm else "-",
                 str(arm.failed) if arm.failed else "-",
                 "-" if arm.best is None else f"{arm.best:.3f}",
                 "-" if arm.best_number is None else f"#{arm.best_number}",

@@ -15,7 +15,13 @@ from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import UnfinishedError
 from gsvae_tune.study.openings import Opening
 from gsvae_tune.study.paths import StudyPaths, TrialPaths
-from gsvae_tune.study.records import ReplicateResult, ReplicateTest, TestResult, TrialResult
+from gsvae_tune.study.records import (
+    ReplicateResult,
+    ReplicateTest,
+    TestResult,
+    TrialResult,
+    read_json_lines,
+)
 from gsvae_tune.vae.data import Bytes, load_test_split
 
 if TYPE_CHECKING:
@@ -114,7 +120,8 @@ def _measure(
     if state is None:
         raise ValueError(f"{folder.checkpoint} is missing: the confirmed model is gone")
     assert row.best_branch is not None  # noqa: S101 - it is sound
-    tau = state["controller"]["tau"]
+    *_, last = read_json_lines(folder.epochs)
+    tau = last["tau"]
     model = rebuild(
         config.model, images.shape[1], len(tau), config.training.precision, state["model"]
     )

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from gsvae_tune.report.inference import search_luck
-from gsvae_tune.report.power import power, replicates_needed
+from gsvae_tune.report.power import detectable_effect, power, replicates_needed
 from gsvae_tune.report.verdict import Verdict, family
 from gsvae_tune.search.confirm import original
 from gsvae_tune.study.config import StudyConfig
@@ -32,6 +32,7 @@ class Plan:
     effect_nats: float
     alpha: float  # its own: Holm's first step over the family
     power_now: float | None  # with protocol.replicates
+    detectable_nats: float | None  # by protocol.replicates, with the power wanted
     replicates: int | None  # for the power wanted; None: more than `MOST` would not do
     device_hours: float | None  # of the two arms' confirmations with so many
 
@@ -73,15 +74,18 @@ def _plan(
     alpha: float,
 ) -> Plan:
     pilot, pairs, sd, luck = _pilot(config, tables, verdict, names)
-    now = needed = None
+    now = found = needed = None
     if sd is not None and luck is not None:
+        found = detectable_effect(
+            config.protocol.replicates, sd, power_wanted, alpha=alpha, search_luck_nats=luck
+        )
         now = power(config.protocol.replicates, effect, sd, alpha=alpha, search_luck_nats=luck)
         needed = replicates_needed(
             effect, sd, power_wanted, alpha=alpha, search_luck_nats=luck, most=MOST
         )
     seconds = None if needed is None else needed * _seconds_a_replicate(config, tables, names)
     hours = None if seconds is None or math.isnan(seconds) else seconds / 3600
-    return Plan(*names, pilot, pairs, sd, luck, effect, alpha, now, needed, hours)
+    return Plan(*names, pilot, pairs, sd, luck, effect, alpha, now, found, needed, hours)
 
 
 def _pilot(
@@ -134,7 +138,7 @@ def plan_tables(
         title=f"to find a difference of {effect:g} nats with probability {power_wanted:.0%}",
         title_justify="left",
     )
-    for column in ("comparison", "sd", "search luck", "power now", "replicates", "device-hours"):
+    for column in ("comparison", "sd", "luck", "power", "finds", "replicates", "device-h"):
         table.add_column(column, justify="left" if column == "comparison" else "right")
     for one in plans:
         enough = f"over {MOST}" if one.replicates is None else str(one.replicates)
@@ -143,6 +147,7 @@ def plan_tables(
             "-" if one.sd_nats is None else f"{one.sd_nats:.3f}",
             "-" if one.search_luck_nats is None else f"{one.search_luck_nats:.3f}",
             "-" if one.power_now is None else f"{one.power_now:.0%}",
+            "-" if one.detectable_nats is None else f"{one.detectable_nats:.2f}",
             "-" if one.sd_nats is None else enough,
             "-" if one.device_hours is None else f"{one.device_hours:.2g}",
         )
@@ -150,9 +155,10 @@ def plan_tables(
     pilots = {one.pilot: one.pairs for one in plans}
     sources = " and ".join(f"{pairs} pairs of the {pilot}" for pilot, pairs in pilots.items())
     yield (
-        f"sd: of the paired differences over seeds, nats, from {sources}: a rough pilot. search "
-        "luck: what searching again may change; more replicates do not lessen it, more trials do. "
-        f"power now: with {config.protocol.replicates} replicates. A comparison's own level is "
+        f"sd: of the paired differences over seeds, nats, from {sources}: a rough pilot. luck: "
+        "what searching again may change; more replicates do not lessen it, more trials do. "
+        f"power: with {config.protocol.replicates} replicates, which find the difference under "
+        f"finds with probability {power_wanted:.0%}. A comparison's own level is "
         f"{config.protocol.alpha / max(1, len(plans)):.3g} (Holm over {len(plans)})."
     )
     if any(one.replicates is None and one.sd_nats is not None for one in plans):

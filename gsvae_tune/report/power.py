@@ -100,6 +100,33 @@ def replicates_needed(
     return larger[place] if place < len(larger) else None
 
 
+def detectable_effect(
+    n: int,
+    sd_nats: float,
+    power_wanted: float = 0.8,
+    *,
+    alpha: float = 0.05,
+    search_luck_nats: float = 0.0,
+) -> float | None:
+    """Return the smallest effect that n pairs find with the power wanted; None if no effect does.
+
+    Raises ValueError as `replicates_needed` does.
+    """
+    if not 0 < power_wanted < 1:
+        raise ValueError(f"the power wanted lies between 0 and 1: it is {power_wanted}")
+    from scipy.optimize import brentq
+
+    def missing(effect: float) -> float:
+        own = power(n, effect, sd_nats, alpha=alpha, search_luck_nats=search_luck_nats)
+        return own - power_wanted
+
+    # Ten times all the noise there is: found always, if n pairs can find anything.
+    most = 10.0 * float(np.hypot(sd_nats, search_luck_nats))
+    if missing(most) < 0:
+        return None if most else 0.0
+    return float(brentq(missing, 0.0, most, xtol=1e-4 * most)) if most else 0.0
+
+
 def _by_simulation(n: int, effect: float, sd: float, alpha: float, luck: float) -> float:
     """Return the share of supported studies among simulated ones, the exact test run on each.
 

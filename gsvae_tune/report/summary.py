@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
@@ -12,13 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from gsvae_tune.report import tables
-from gsvae_tune.report.verdict import Comparison, Finalist, Verdict, decide
+from gsvae_tune.report.verdict import Verdict, decide
 from gsvae_tune.search.confirm import choose, searched_arms
 from gsvae_tune.search.storage import TrialRow, open_storage, read_trials
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths
-from gsvae_tune.study.records import TrialState, write_json
+from gsvae_tune.study.records import TrialState, read_json, write_json
 from gsvae_tune.study.studyfile import is_running, read_study, require_storage
 
 LOSS = "neg. ELBO (nats)"
@@ -58,6 +57,7 @@ class StudyStatus:
     folder: str
     driver: bool
     arms: dict[str, ArmStatus]
+    verdicts: dict[str, str]  # "arm - baseline" -> verdict, once there are
     simulated: str | None = None  # what its numbers come from, where nothing was trained
 
 
@@ -79,7 +79,15 @@ def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> Study
             best=_best(own),
         )
     simulated = config.simulate.table if config.simulate else None
-    return StudyStatus(config.name, str(paths.root), is_running(paths), arms, simulated)
+    folder, driver = str(paths.root), is_running(paths)
+    return StudyStatus(config.name, folder, driver, arms, _verdicts(paths), simulated)
+
+
+def _verdicts(paths: StudyPaths) -> dict[str, str]:
+    if not paths.verdict.is_file():
+        return {}
+    found = read_json(paths.verdict)["comparisons"]
+    return {f"{one['arm']} - {one['baseline']}": one["verdict"] for one in found}
 
 
 def _rows(config: StudyConfig, paths: StudyPaths, storage: str | None) -> list[TrialRow]:
@@ -152,7 +160,9 @@ def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
         )  # fmt: skip
         table.add_row(name, *map(str, counts), *best)
     yield table
-    yield from _best_settings({name: arm.best for name, arm in seen.arms.items()})
+    yield from best_settings({name: arm.best for name, arm in seen.arms.items()})
+    for comparison, verdict in seen.verdicts.items():
+        yield f"{escape(comparison)}: {verdict}"
     if not seen.driver and any(arm.to_go for arm in seen.arms.values()):
         yield "next: the command that began this study goes on with it"
 
@@ -179,7 +189,7 @@ def search_result(
     yield table
     if not alone:
         return
-    yield from _best_settings({name: arm.best for name, arm in seen.arms.items()})
+    yield from best_settings({name: arm.best for name, arm in seen.arms.items()})
     if seen.simulated:
         yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
         return
@@ -190,112 +200,7 @@ def search_result(
     )
 
 
-def verdict_tables(
-    verdict: Verdict, seen: StudyStatus, trials: pd.DataFrame
-) -> Iterator[RenderableType]:
-    """Yield what `gsvae-tune run` prints at the end: finalists, verdicts, reasons, compute."""
-    yield _finalists(verdict)
-    found = {
-        name: BestTrial(
-            arm.finalist.number, arm.finalist.test_nats or 0.0, _params(trials, name, arm.finalist)
-        )
-        for name, arm in verdict.arms.items()
-        if arm.finalist is not None and seen.arms[name].budget
-    }
-    yield from _best_settings(dict(found), "their settings")
-    table = Table(title="verdicts", title_justify="left")
-    for column in ("comparison", "difference (nats)", "p", "verdict"):
-        left = column in ("comparison", "verdict")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
-    for one in verdict.comparisons:
-        style = {"supported": "bold green", "not supported": "yellow"}.get(one.verdict, "")
-        table.add_row(
-            f"{one.arm} - {one.baseline}",
-            _with_interval(one),
-            "-" if one.p_holm is None else f"{one.p_holm:.3g}",
-            one.verdict,
-            style=style,
-        )
-    yield table
-    for one in verdict.comparisons:
-        yield f"[bold]{one.arm} - {one.baseline}: {one.verdict}.[/bold] {escape(one.reason)}"
-    yield _compute(verdict)
-    if seen.simulated:
-        yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
-        return
-    yield _legend(verdict)
-
-
-def _finalists(verdict: Verdict) -> Table:
-    name = "IWAE bound" if verdict.metric == "test_iwae_nats" else "ELBO"
-    table = Table(
-        title=f"finalists: negative {name} with one-hot codes, nats; lower is better",
-        title_justify="left",
-    )
-    for column in ("arm", "trial", "in the search", "fresh seeds", "test split", "±", "failed"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm, known in verdict.arms.items():
-        best = known.finalist
-        if best is None:
-            table.add_row(arm, *"------")
-            continue
-        table.add_row(
-            arm,
-            f"#{best.number}",
-            _plain(best.search_nats),
-            _plain(best.confirmed_nats),
-            _plain(best.test_nats),
-            _plain(best.test_sd_nats),
-            f"{best.failed} of {best.replicates}" if best.failed else "-",
-        )
-    return table
-
-
-def _compute(verdict: Verdict) -> Table:
-    table = Table(title="what each arm was given", title_justify="left")
-    for column in ("arm", "configurations", "confirmed", "steps", "samples", "device-seconds"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm, known in verdict.arms.items():
-        given = known.compute
-        table.add_row(
-            arm,
-            *(
-                f"{n:,}"
-                for n in (given.configurations, given.confirmed, given.steps, given.samples)
-            ),
-            f"{given.device_seconds:,.0f}",
-        )
-    return table
-
-
-def _legend(verdict: Verdict) -> str:
-    return (
-        "Each arm's best configurations were trained again on fresh seeds and measured once on the "
-        "test split, which nothing had seen. A difference below 0: the first is better; in "
-        "brackets 95 % over seeds; p by the sign-flip test, Holm over "
-        f"{len(verdict.comparisons)} comparisons. [bold]supported[/bold]: better, beyond seeds and "
-        "the luck of the search. [bold]not supported[/bold]: worse, or no gain that matters. "
-        "[bold]inconclusive[/bold]: neither can be said."
-    )
-
-
-def _params(trials: pd.DataFrame, arm: str, finalist: Finalist) -> dict[str, Scalar]:
-    row = trials[(trials.arm == arm) & (trials.phase == "search")].set_index("number")
-    settings: dict[Any, Any] = row.loc[finalist.number].filter(like="param_").dropna().to_dict()
-    return {key.removeprefix("param_"): value for key, value in settings.items()}
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _with_interval(one: Comparison) -> str:
-    if one.effect_nats is None or one.ci_low is None:
-        return _plain(one.effect_nats)
-    return escape(f"{one.effect_nats:+.3f} [{one.ci_low:+.3f}, {one.ci_high:+.3f}]")
-
-
-def _best_settings(
+def best_settings(
     best: Mapping[str, BestTrial | None], title: str = "best configurations"
 ) -> Iterator[Table]:
     """Yield settings down, arms across: readable at any width."""

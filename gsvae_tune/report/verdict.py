@@ -21,22 +21,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from gsvae_tune.report import inference
 from gsvae_tune.report.audit import Compute, compute_of, unequal
+from gsvae_tune.report.pairs import METRICS, Pairs, confirmed_rows, luck_of, scores_of
 from gsvae_tune.search.confirm import original, searched_arms
-from gsvae_tune.search.space import ArmSpace
 from gsvae_tune.study.config import StudyConfig
-from gsvae_tune.study.seeds import derive
 
 Word = Literal["supported", "not supported", "inconclusive"]
 
-METRICS = {"neg_elbo": "test_neg_elbo_nats", "iwae": "test_iwae_nats"}
-_Scores = NDArray[np.float64] | None  # of an arm's search
-_HASHES = ["init_hash", "order_hash", "noise_hash"]
+MEASURED = (
+    "test_neg_elbo_nats", "test_iwae_nats", "iwae_samples", "test_kl_nats", "test_active_units",
+    "code_perplexity", "vertex_share", "relaxed_gap_nats",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class Finalist:
     test_nats: float | None  # the metric on the test split
     test_sd_nats: float | None
     test_iqm_nats: float | None  # interquartile mean
+    on_test: dict[str, float | None]  # means of what else was measured there, see `MEASURED`
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,14 @@ def decide(
         arms[arm] = _arm(config, arm, trials, replicates, chosen[arm], own)
     marks = replicates.test_reopened.dropna()
     reopened = str(marks.iloc[0]) if len(marks) else None
-    scores = {arm: _scores(config, arm, trials) for arm in config.arms}
-    pairs = {names: _Pairs.of(config, names, arms, replicates, scores) for names in family(config)}
+    numbers = {
+        arm: None if known.finalist is None else known.finalist.number
+        for arm, known in arms.items()
+    }
+    pairs = {
+        names: Pairs.of(config, names, [numbers[name] for name in names], trials, replicates)
+        for names in family(config)
+    }
     tested = {names: pair.p for names, pair in pairs.items() if pair.p is not None}
     adjusted = dict(zip(tested, inference.holm([*tested.values()]).tolist(), strict=True))
     comparisons = [
@@ -188,7 +193,7 @@ def _arm(
     searched = trials[(trials.arm == source) & (trials.phase == "search")]
     scores = searched.set_index("number").value
     finalists = [
-        _finalist(config, number, scores.get(number), _confirmed(replicates, arm, number))
+        _finalist(config, number, scores.get(number), confirmed_rows(replicates, arm, number))
         for number in chosen
     ]
     sound = [f for f in finalists if f.confirmed_nats is not None]
@@ -203,32 +208,9 @@ def _arm(
         finalist=best,
         confirmed=list(chosen),
         rank_stability=_known(stability),
-        search_luck_nats=_known(_luck(_scores(config, arm, trials))),
+        search_luck_nats=_known(luck_of(scores_of(config, arm, trials))),
         compute=compute_of(config, arm, trials, chosen),
     )
-
-
-def _scores(config: StudyConfig, arm: str, trials: pd.DataFrame) -> _Scores:
-    """Return the losses of an arm's search, None where there was nothing to search."""
-    source = original(config, arm)
-    if not ArmSpace(source, config.arms[source], "study").searched:
-        return None
-    scores = trials[(trials.arm == source) & (trials.phase == "search")].value
-    return scores.dropna().to_numpy()
-
-
-def _luck(*scores: _Scores) -> float:
-    """Return how far repeated searches would move arms apart; nan where one has a single trial."""
-    searched = [values for values in scores if values is not None]
-    if any(len(values) < 2 for values in searched):
-        return math.nan
-    return inference.search_luck(*searched) if searched else 0.0
-
-
-def _confirmed(replicates: pd.DataFrame, arm: str, number: int) -> pd.DataFrame:
-    which = (replicates.arm == arm) & (replicates.phase == "confirm")
-    found = replicates[which & (replicates.number == number)]
-    return found.sort_values("replicate")
 
 
 def _finalist(
@@ -250,86 +232,14 @@ def _finalist(
         test_nats=_known(on_test.mean()),
         test_sd_nats=_known(on_test.std()),
         test_iqm_nats=_known(inference.interquartile_mean(on_test.to_numpy())),
+        on_test={name: _known(sound[name].astype("float64").mean()) for name in MEASURED},
     )
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Two finalists, replicate by replicate."""
-
-    differences: NDArray[np.float64]
-    paired: bool
-    luck: float  # nan: unknown
-    p: float | None
-    interval: tuple[float, float]
-
-    @classmethod
-    def of(
-        cls,
-        config: StudyConfig,
-        names: tuple[str, str],
-        arms: Mapping[str, ArmVerdict],
-        replicates: pd.DataFrame,
-        scores: Mapping[str, _Scores],
-    ) -> _Pairs:
-        finalists = [arms[name].finalist for name in names]
-        empty = cls(np.empty(0), paired=False, luck=math.nan, p=None, interval=(math.nan,) * 2)
-        if any(finalist is None for finalist in finalists):
-            return empty
-        rows = [
-            _confirmed(replicates, name, finalist.number).set_index("replicate")
-            for name, finalist in zip(names, finalists, strict=True)
-            if finalist is not None
-        ]
-        wanted = range(config.protocol.replicates)
-        ours, theirs = (frame.reindex(wanted) for frame in rows)
-        metric = METRICS[config.protocol.metric]
-        values, base = inference.paired_losses(
-            ours[metric].to_numpy(float),
-            theirs[metric].to_numpy(float),
-            _failed(ours),
-            _failed(theirs),
-            config.protocol.smallest_effect_nats,
-        )
-        differences = values - base
-        seed = derive(config.seed, "bootstrap", *names) % 2**32
-        paired = _is_paired(ours, theirs)
-        same_search = original(config, names[0]) == original(config, names[1])
-        return cls(
-            differences,
-            paired=paired,
-            # One configuration under two arms (a yoked one): no search lies between them.
-            luck=0.0 if same_search else _luck(scores[names[0]], scores[names[1]]),
-            p=inference.sign_flip_p(differences, seed) if paired else None,
-            interval=inference.bca_interval(differences, seed=seed),
-        )
-
-
-def _failed(rows: pd.DataFrame) -> NDArray[np.bool_]:
-    lost = rows.diverged.astype("boolean") | rows.collapsed.astype("boolean")
-    failed: NDArray[np.bool_] = lost.fillna(value=True).to_numpy(bool)
-    return failed
-
-
-def _is_paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> bool:
-    """Whether each pair shared seed, initial weights, batch order and noise.
-
-    A replicate that ended early saw fewer epochs: its weights alone can be compared.
-    """
-    for (_, one), (_, other) in zip(ours.iterrows(), theirs.iterrows(), strict=True):
-        if one.isna()["seed"] or other.isna()["seed"]:
-            continue  # its whole trial failed: a loss, paired or not
-        early = bool(one.diverged or other.diverged)
-        for key in ["seed", "init_hash"] if early else ["seed", *_HASHES]:
-            if pd.isna(one[key]) or one[key] != other[key]:
-                return False
-    return True
 
 
 def _judge(
     config: StudyConfig,
     names: tuple[str, str],
-    pairs: _Pairs,
+    pairs: Pairs,
     p_holm: float | None,
     arms: Mapping[str, ArmVerdict],
     reopened: str | None,
@@ -371,7 +281,7 @@ def _judge(
     )
 
 
-def _doubts(seen: _Seen, pairs: _Pairs, uneven: str, reopened: str | None) -> str:
+def _doubts(seen: _Seen, pairs: Pairs, uneven: str, reopened: str | None) -> str:
     """Return why nothing may be said, whatever the numbers are; "" where nothing stands against."""
     if not pairs.paired:
         return "The replicates are not paired: initial weights, batch order or noise differ."

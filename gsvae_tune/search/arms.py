@@ -17,7 +17,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from gsvae_tune.study.config import Estimator, Signal
 from gsvae_tune.study.parameters import Frozen
@@ -187,7 +187,10 @@ class YokedArm(Arm):
 
 
 class LearnedTauArm(Arm):
-    """log tau trained with the weights, by the gradient of the training loss."""
+    """log tau trained with the weights, by the gradient of the training loss.
+
+    Not with estimator reinmax, in which no gradient reaches tau.
+    """
 
     tau_a: Temperature = Field(1.0, description="temperature of member a at the start")
     tau_b: Temperature = Field(0.5, description="temperature of member b at the start")
@@ -201,6 +204,16 @@ class LearnedTauArm(Arm):
         ("tau_a", "tau_max", False),
         ("tau_b", "tau_max", False),
     )
+
+    @field_validator("estimator")
+    @classmethod
+    def _tau_has_a_gradient(cls, estimator: Estimator) -> Estimator:
+        if estimator == "reinmax":
+            raise ValueError(
+                "'reinmax' gives tau no gradient; legal: soft, straight-through, gumbel-rao, "
+                "decoupled"
+            )
+        return estimator
 
     def controller(self, seeds: Sequence[int], steps_per_epoch: int, epochs: int) -> Controller:
         return LearnedController(self.tau_a, self.tau_b, self.tau_min, self.tau_max, len(seeds))

@@ -171,7 +171,8 @@ class PairTraining:
         if self._learned is not None:
             self._learned.report()
         self.controller.update(self._pairs(losses), self._pairs(control.kl))
-        copy_members(self._descent.of_members, self.controller.copy_from.tolist())
+        if self.epoch < self._settings.epochs:  # what is kept at the end is what was evaluated
+            copy_members(self._descent.of_members, self.controller.copy_from.tolist())
         self._spent_s = self.wall_s
         self._resumed_at = None
         trained = self._pairs(train_loss).tolist()

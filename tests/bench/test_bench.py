@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gsvae_tune.bench import contenders, plain, results, suite
-from gsvae_tune.cli import app, guarded
+from gsvae_tune.cli.__main__ import app, guarded
 from gsvae_tune.search import studies
 from gsvae_tune.study.errors import UnfinishedError
 from gsvae_tune.tau import OpenLoopController

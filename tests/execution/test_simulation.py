@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -257,3 +258,43 @@ def test_the_command(tmp_path):
     assert stored["config"]["simulate"] == {
         "table": "valley", "slots": 8, "checksum": None, "spread_nats": 0.05, "effects": {},
     }  # fmt: skip
+
+
+def test_planted_effects_and_spread_are_what_they_say():
+    more = {"simulate.effects": {"pair": -0.25}, "simulate.spread_nats": 0.0}
+    planted, plain = (load_objective(study(**given)) for given in (more, {}))
+    params = {"tau_start": 0.5, "learning_rate": 3e-3}
+    for phase, count in (("search", 2), ("confirm", 6)):
+        ours, theirs = (
+            planted(Assignment(arm, phase, 3, params, "")) for arm in ("pair", "fixed-factor")
+        )
+        losses = [[r.val_neg_elbo_nats for r in one.replicates] for one in (ours, theirs)]
+        assert len(losses[0]) == count
+        # without a spread of their own, the same seeds give the same but for the effect
+        assert np.subtract(*losses) == pytest.approx([-0.25] * count)
+        assert np.std(losses[1]) > 0.1  # which seeds they are matters, and is shared
+        assert ours.value == pytest.approx(np.mean(losses[0]))
+    one = plain(Assignment("pair", "confirm", 3, params, ""))
+    other = plain(Assignment("fixed-factor", "confirm", 3, params, ""))
+    differences = np.subtract(*([r.val_neg_elbo_nats for r in x.replicates] for x in (one, other)))
+    assert 0 < differences.std() < 0.3
+    tests = plain.test(Assignment("pair", "confirm", 3, params, ""))
+    assert [t.seed for t in tests] == [r.seed for r in one.replicates]
+
+
+def test_a_simulated_study_goes_through_to_a_verdict_bitwise_the_same(tmp_path):
+    from rich.console import Console
+
+    from gsvae_tune.execution.runner import run_study
+    from gsvae_tune.report import summary
+
+    found = []
+    for folder, slots in (("a", 1), ("b", 7)):
+        more = {"protocol.until": "verdict", "out": str(tmp_path / folder), "simulate.slots": slots}
+        config = study(**more)
+        done = run_study(config, Console(quiet=True))
+        built = summary.export(config, done.paths, None)
+        found.append(summary.judge(config, done.paths, None, built).as_dict())
+        assert (done.trained, done.tested) == (24 + 2, 2)
+    assert found[0] == found[1]
+    assert found[0]["simulated"]

@@ -10,6 +10,7 @@ from gsvae_tune.report.power import (
     SIMULATED_PAIRS,
     _by_simulation,
     _by_t_test,
+    detectable_effect,
     power,
     replicates_needed,
 )
@@ -165,3 +166,14 @@ def test_impossible_plans_are_refused(arguments, message):
 def test_a_wanted_power_is_a_probability(wanted):
     with pytest.raises(ValueError, match="power wanted"):
         replicates_needed(1.0, 1.0, wanted)
+
+
+@pytest.mark.parametrize("n", [10, 25])
+def test_the_detectable_effect_is_the_one_found_with_that_power(n):
+    for luck in (0.0, 0.2):
+        effect = detectable_effect(n, 0.5, 0.8, search_luck_nats=luck)
+        assert power(n, effect, 0.5, search_luck_nats=luck) == pytest.approx(0.8, abs=0.01)
+    assert detectable_effect(5, 0.5) is None  # five pairs find nothing
+    assert detectable_effect(n, 0.0) == 0.0
+    with pytest.raises(ValueError, match="power wanted"):
+        detectable_effect(n, 0.5, 1.0)

@@ -15,6 +15,7 @@ from gsvae_tune.search.arms import ARMS, Arm, PairArm
 from gsvae_tune.search.confirm import searched_arms
 from gsvae_tune.search.samplers import make_sampler
 from gsvae_tune.search.space import ArmSpace
+from gsvae_tune.study.config import ArmConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.loading import parse
 from gsvae_tune.tau import PairController
@@ -230,3 +231,8 @@ def test_a_grid_smaller_than_the_budget_is_refused():
         studies.load(
             "smoke", {"search.sampler": ("grid", "--sampler"), "search.trials": (9999, "--trials")}
         )
+
+
+def test_a_learned_temperature_needs_an_estimator_with_a_gradient():
+    with pytest.raises(InputError, match="'reinmax' gives tau no gradient"):
+        ArmSpace("learned-tau", ArmConfig(space={"estimator": ["soft", "reinmax"]}), "mine.yaml")

@@ -10,7 +10,7 @@ import pytest
 from gsvae_tune.study.config import DataConfig
 from gsvae_tune.study.errors import InputError, UnfinishedError
 from gsvae_tune.vae import data, fetching
-from gsvae_tune.vae.data import TEST_IMAGES, TRAIN_IMAGES, load_splits
+from gsvae_tune.vae.data import TEST_IMAGES, TRAIN_IMAGES, load_splits, load_test_split
 
 GREY = np.random.default_rng(0).integers(0, 256, (200, 6, 5), dtype=np.uint8)
 
@@ -206,3 +206,33 @@ def test_unusable_npz_files(tmp_path, arrays, said):
     for name in ("mine.npz", "mine.npy", "none.npz"):
         with pytest.raises(InputError, match=r"is no npz file|cannot be read: .*No such file"):
             load_splits(DataConfig(source=f"npz:{tmp_path / name}"), 0)
+
+
+def test_the_test_split_is_what_the_others_leave():
+    config = DataConfig(source="digits")
+    splits, test = load_splits(config, 3), load_test_split(config, 3)
+    everything = np.concatenate([splits.train, splits.control, splits.validation, test])
+    again = load_splits(DataConfig(source="digits", control=0.3), 5)
+    whole = np.concatenate(
+        [again.train, again.control, again.validation,
+         load_test_split(DataConfig(source="digits", control=0.3), 5)]
+    )  # fmt: skip
+    assert len(everything) == 1797
+    # the same images whatever the split: none twice, none left out
+    assert sorted(map(bytes, everything)) == sorted(map(bytes, whole))
+    assert (test == load_test_split(config, 3)).all()
+    assert set(np.unique(test)) == {0, 255}
+    assert not np.array_equal(test, load_test_split(config, 4))
+
+
+def test_a_data_set_with_a_test_set_of_its_own_gives_that(real_data):
+    from gsvae_tune.vae.data import TEST_IMAGES, read_idx
+
+    config = DataConfig(source="mnist", dir=str(real_data))
+    published = read_idx(real_data / "mnist", TEST_IMAGES, None)
+    assert (load_test_split(config, 0) == (published.reshape(10_000, -1) > 127) * 255).all()
+    static = load_test_split(
+        DataConfig(source="mnist", dir=str(real_data), binarization="static"), 0
+    )
+    share = (static == 255).mean()
+    assert share == pytest.approx(published.mean() / 255, abs=1e-3)

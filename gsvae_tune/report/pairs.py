@@ -1,0 +1,124 @@
+"""Two finalists, replicate by replicate: are they paired, how do they differ, by how much luck?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gsvae_tune.report import inference
+from gsvae_tune.search.confirm import original
+from gsvae_tune.search.space import ArmSpace
+from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.seeds import derive
+
+METRICS = {"neg_elbo": "test_neg_elbo_nats", "iwae": "test_iwae_nats"}
+Scores = NDArray[np.float64] | None  # of an arm's search; None: nothing was searched
+_HASHES = ["init_hash", "order_hash", "noise_hash"]
+
+
+def scores_of(config: StudyConfig, arm: str, trials: pd.DataFrame) -> Scores:
+    """Return the losses of an arm's search, None where there was nothing to search."""
+    source = original(config, arm)
+    if not ArmSpace(source, config.arms[source], "study").searched:
+        return None
+    scores = trials[(trials.arm == source) & (trials.phase == "search")].value
+    return scores.dropna().to_numpy()
+
+
+def luck_of(*scores: Scores) -> float:
+    """Return how far repeated searches would move arms apart; nan where one has a single trial."""
+    searched = [values for values in scores if values is not None]
+    if any(len(values) < 2 for values in searched):
+        return math.nan
+    return inference.search_luck(*searched) if searched else 0.0
+
+
+def confirmed_rows(replicates: pd.DataFrame, arm: str, number: int) -> pd.DataFrame:
+    which = (replicates.arm == arm) & (replicates.phase == "confirm")
+    found = replicates[which & (replicates.number == number)]
+    return found.sort_values("replicate")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two finalists, replicate by replicate."""
+
+    differences: NDArray[np.float64]
+    paired: bool
+    luck: float  # nan: unknown
+    p: float | None
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(
+        cls,
+        config: StudyConfig,
+        names: tuple[str, str],
+        numbers: Sequence[int | None],
+        trials: pd.DataFrame,
+        replicates: pd.DataFrame,
+    ) -> Pairs:
+        """Pair up two arms' finalists on the test split.
+
+        Args:
+            config: the study.
+            names: arm and baseline.
+            numbers: of their finalists, None where an arm has none.
+            trials: the table of trials.
+            replicates: the table of replicates.
+        """
+        found = [
+            confirmed_rows(replicates, name, number).set_index("replicate")
+            for name, number in zip(names, numbers, strict=True)
+            if number is not None
+        ]
+        if len(found) < 2:
+            return cls(np.empty(0), paired=False, luck=math.nan, p=None, interval=(math.nan,) * 2)
+        wanted = range(config.protocol.replicates)
+        ours, theirs = (frame.reindex(wanted) for frame in found)
+        metric = METRICS[config.protocol.metric]
+        values, base = inference.paired_losses(
+            ours[metric].to_numpy(float),
+            theirs[metric].to_numpy(float),
+            _failed(ours),
+            _failed(theirs),
+            config.protocol.smallest_effect_nats,
+        )
+        differences = values - base
+        seed = derive(config.seed, "bootstrap", *names) % 2**32
+        paired = _is_paired(ours, theirs)
+        same_search = original(config, names[0]) == original(config, names[1])
+        return cls(
+            differences,
+            paired=paired,
+            # One configuration under two arms (a yoked one): no search lies between them.
+            luck=0.0 if same_search else luck_of(*(scores_of(config, n, trials) for n in names)),
+            p=inference.sign_flip_p(differences, seed) if paired else None,
+            interval=inference.bca_interval(differences, seed=seed),
+        )
+
+
+def _failed(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    lost = rows.diverged.astype("boolean") | rows.collapsed.astype("boolean")
+    failed: NDArray[np.bool_] = lost.fillna(value=True).to_numpy(bool)
+    return failed
+
+
+def _is_paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> bool:
+    """Whether each pair shared seed, initial weights, batch order and noise.
+
+    A replicate that ended early saw fewer epochs: its weights alone can be compared.
+    """
+    for (_, one), (_, other) in zip(ours.iterrows(), theirs.iterrows(), strict=True):
+        if one.isna()["seed"] or other.isna()["seed"]:
+            continue  # its whole trial failed: a loss, paired or not
+        early = bool(one.diverged or other.diverged)
+        for key in ["seed", "init_hash"] if early else ["seed", *_HASHES]:
+            if pd.isna(one[key]) or one[key] != other[key]:
+                return False
+    return True
