@@ -163,11 +163,11 @@ def decide(
         names: Pairs.of(config, names, [numbers[name] for name in names], trials, replicates)
         for names in family(config)
     }
-    tested = {names: pair.p for names, pair in pairs.items() if pair.p is not None}
-    adjusted = dict(zip(tested, inference.holm([*tested.values()]).tolist(), strict=True))
+    # The family is what was declared, also where a comparison came to nothing.
+    adjusted = inference.holm([math.nan if pair.p is None else pair.p for pair in pairs.values()])
     comparisons = [
-        _judge(config, names, pair, adjusted.get(names), arms, reopened, len(tested))
-        for names, pair in pairs.items()
+        _judge(config, names, pair, _known(p_holm), arms, reopened, len(pairs))
+        for (names, pair), p_holm in zip(pairs.items(), adjusted.tolist(), strict=True)
     ]
     return Verdict(
         study=config.name,
@@ -253,7 +253,7 @@ def _judge(
     better = inference.probability_better(pairs.differences) if n else (math.nan,) * 3
     uneven = unequal(arms[arm].compute, arms[baseline].compute, config.protocol.compute_tolerance)
     seen = _Seen(config, arm, baseline, n, effect, wide, p_holm, family_size)
-    doubt = seen.no_pairs() or _doubts(seen, pairs, uneven, reopened)
+    doubt = _doubts(seen, pairs, uneven, reopened)
     word, reason = seen.word()
     if doubt:
         word, reason = "inconclusive", doubt
@@ -283,20 +283,21 @@ def _judge(
 
 def _doubts(seen: _Seen, pairs: Pairs, uneven: str, reopened: str | None) -> str:
     """Return why nothing may be said, whatever the numbers are; "" where nothing stands against."""
-    if not pairs.paired:
-        return "The replicates are not paired: initial weights, batch order or noise differ."
-    if uneven:
-        return f"Compute is not equal: {uneven}."
-    if reopened:
-        return f"The test split had been opened before ({reopened})."
-    if math.isnan(pairs.luck):
-        return "Too few configurations were tried to know what another search would have found."
-    if inference.smallest_p(seen.n) * seen.family_size > seen.config.protocol.alpha:
-        return (
-            f"{seen.n} pairs cannot be significant: p is at least "
-            f"{inference.smallest_p(seen.n):.2g} for each of {seen.family_size} comparisons."
-        )
-    return ""
+    least = inference.smallest_p(seen.n)
+    doubts = {
+        "An arm has no configuration that was confirmed.": not seen.n,
+        "The replicates are not paired: initial weights, batch order or noise differ.": (
+            not pairs.paired
+        ),
+        f"Compute is not equal: {uneven}.": uneven,
+        f"The test split had been opened before ({reopened}).": reopened,
+        "Too few configurations were tried to know what another search would have found.": (
+            math.isnan(pairs.luck)
+        ),
+        f"{seen.n} pairs cannot be significant: p is at least {least:.2g} for each of "
+        f"{seen.family_size} comparisons.": least * seen.family_size > seen.config.protocol.alpha,
+    }
+    return next((why for why, holds in doubts.items() if holds), "")
 
 
 @dataclass(frozen=True)
@@ -311,9 +312,6 @@ class _Seen:
     wide: float  # half the 95 % interval over seeds and searches
     p_holm: float | None
     family_size: int
-
-    def no_pairs(self) -> str:
-        return "" if self.n else "An arm has no configuration that was confirmed."
 
     def word(self) -> tuple[Word, str]:
         matters = self.config.protocol.smallest_effect_nats
