@@ -80,14 +80,20 @@ def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> Study
         )
     simulated = config.simulate.table if config.simulate else None
     folder, driver = str(paths.root), is_running(paths)
-    return StudyStatus(config.name, folder, driver, arms, _verdicts(paths), simulated)
+    verdicts = _verdicts(paths, choose(config, rows))
+    return StudyStatus(config.name, folder, driver, arms, verdicts, simulated)
 
 
-def _verdicts(paths: StudyPaths) -> dict[str, str]:
+def _verdicts(paths: StudyPaths, chosen: dict[str, list[int]]) -> dict[str, str]:
+    """Read verdict.json; a verdict on trials that are no longer each arm's best says so."""
     if not paths.verdict.is_file():
         return {}
-    found = read_json(paths.verdict)["comparisons"]
-    return {f"{one['arm']} - {one['baseline']}": one["verdict"] for one in found}
+    found = read_json(paths.verdict)
+    judged = {arm: known["confirmed"] for arm, known in found["arms"].items()}
+    mark = "" if judged == chosen else ", before the search went on"
+    return {
+        f"{one['arm']} - {one['baseline']}": one["verdict"] + mark for one in found["comparisons"]
+    }
 
 
 def _rows(config: StudyConfig, paths: StudyPaths, storage: str | None) -> list[TrialRow]:
@@ -136,11 +142,14 @@ def decided(
 ) -> Verdict | None:
     """Return the verdict, changing nothing; None while the test phase has not ended."""
     chosen = choose(config, _rows(config, paths, storage))
-    confirmed = built["trials"][built["trials"].phase == "confirm"]
-    known = set(zip(confirmed.arm, confirmed.number, strict=True))
     wanted = {(arm, number) for arm, numbers in chosen.items() for number in numbers}
-    tested = built["replicates"].dropna(subset=["test_neg_elbo_nats"])
-    if not wanted or not wanted <= known or tested.empty:
+    trials, replicates = (
+        frame[[key in wanted for key in zip(frame.arm, frame.number, strict=True)]]
+        for frame in (built["trials"], built["replicates"])
+    )
+    confirmed = trials[(trials.phase == "confirm") & (trials.state != TrialState.RUNNING.value)]
+    sound = replicates[(replicates.phase == "confirm") & replicates.best_branch.notna()]
+    if not wanted or len(confirmed) < len(wanted) or sound.test_neg_elbo_nats.isna().any():
         return None
     return decide(config, built["trials"], built["replicates"], chosen)
 

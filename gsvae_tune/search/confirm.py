@@ -91,7 +91,9 @@ class ArmConfirmation:
         """Confirmations still to be handed out; at most, while the search goes on."""
         if self._waiting is None and self._search.ended:
             self._choose()
-        return self._config.protocol.top if self._waiting is None else len(self._waiting)
+        if self._waiting is None:
+            return self._config.protocol.top + len(self._record.interrupted)
+        return len(self._waiting)
 
     def _choose(self) -> None:
         """Line up what is interrupted, then the chosen trials that no record is there of."""

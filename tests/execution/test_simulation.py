@@ -298,3 +298,41 @@ def test_a_simulated_study_goes_through_to_a_verdict_bitwise_the_same(tmp_path):
         assert (done.trained, done.tested) == (24 + 2, 2)
     assert found[0] == found[1]
     assert found[0]["simulated"]
+
+
+def test_searching_on_after_a_verdict(tmp_path):
+    """The old verdict is shown as what it is, the new one bears the mark and supports nothing."""
+    from rich.console import Console
+
+    from gsvae_tune.execution.runner import run_study
+    from gsvae_tune.report import summary
+
+    def go(**more):
+        given = {"out": str(tmp_path), "simulate.effects": {"pair": -3.0}, **more}
+        config = study(**given)
+        done = run_study(config, Console(quiet=True))
+        built = summary.export(config, done.paths, None)
+        return config, done, summary.judge(config, done.paths, None, built)
+
+    short = {"search.trials": 3, "protocol.until": "verdict", "protocol.replicates": 10}
+    config, done, first = go(**short)
+    assert [one.verdict for one in first.comparisons] == ["supported"]
+    written = done.paths.verdict.read_bytes()
+    longer = short | {"search.trials": 30}
+    with pytest.raises(InputError, match="a search of 54 more trials after that"):
+        go(**longer)
+    config, done, none = go(**longer | {"protocol.until": "confirm"})
+    assert none is None  # the newly best are confirmed and not tested
+    assert done.paths.verdict.read_bytes() == written
+    seen = summary.status(config, done.paths, None)
+    assert seen.verdicts == {"pair - fixed-factor": "supported, before the search went on"}
+    with pytest.raises(InputError, match="a configuration confirmed after that"):
+        go(**longer)
+    _, done, second = go(**longer | {"protocol.reopen_test": "to show what it does"})
+    assert done.tested > 0
+    assert second.reopened == "to show what it does"
+    assert [one.verdict for one in second.comparisons] == ["inconclusive"]
+    assert "to show what it does" in second.comparisons[0].reason
+    assert summary.status(config, done.paths, None).verdicts == {
+        "pair - fixed-factor": "inconclusive"
+    }
