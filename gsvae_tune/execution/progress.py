@@ -19,7 +19,7 @@ from typing_extensions import Self
 from gsvae_tune.study.config import Phase, StudyConfig
 from gsvae_tune.study.records import TrialResult, TrialState
 
-_PLAIN_S = 15.0  # seconds between plain lines while nothing ends
+PLAIN_S = 15.0  # seconds between plain lines while nothing ends
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class PlainView:
             value = "" if result.value is None else f" {result.value:.3f} nats"
             why = f" ({result.error})" if result.error else ""
             self._say(f"{which.arm} {which} {result.state.value}{value}{why}")
-        if ended is not None or time.monotonic() - self._shown > _PLAIN_S:
+        if ended is not None or time.monotonic() - self._shown > PLAIN_S:
             self._say(self._progress.line())
             self._shown = time.monotonic()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ import ray
 from ray.exceptions import RayError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing_extensions import Self
 
+from gsvae_tune.execution.progress import PLAIN_S, duration
 from gsvae_tune.execution.resources import TrialResources
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import UnfinishedError
@@ -58,8 +61,7 @@ def measure(
         for row in replicates:
             folder = paths.trial(*which, "confirm")
             running[task.remote(config, folder, images, row, resources.gpus)] = which, row.replicate
-    with _bar(console) as bar:
-        shown = bar.add_task("test split, replicates", total=len(running))
+    with _Bar(console, len(running)) as bar:
         while running:
             (ready,), _ = ray.wait(list(running), num_returns=1)
             which, replicate = running.pop(ready)
@@ -67,7 +69,7 @@ def measure(
                 found[which][replicate] = ray.get(ready)
             except (RayError, ValueError, OSError) as error:
                 raise _unfinished(paths, which, error) from error
-            bar.advance(shown)
+            bar.advance()
             if len(found[which]) == len(wanted[which]):
                 rows = [found[which][r] for r in sorted(found[which])]
                 opening = opened[which]
@@ -82,14 +84,39 @@ def _sound(folder: TrialPaths) -> list[ReplicateResult]:
     return [row for row in result.replicates if row.best_branch is not None]
 
 
-def _bar(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, transient=True)
+class _Bar:
+    """How many replicates are measured: a bar in a terminal, a line now and then in a log."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._task = self._progress.add_task("test split, replicates", total=total)
+        self._console, self._total, self._done = console, total, 0
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self) -> None:
+        self._done += 1
+        self._progress.advance(self._task)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said > PLAIN_S:
+            left_s = (now - self._began) / self._done * (self._total - self._done)
+            count = f"{self._done} of {self._total} replicates"
+            self._console.print(
+                f"test split: {count}, about {duration(left_s)} left", highlight=False
+            )
+            self._said = now
 
 
 def _unfinished(paths: StudyPaths, which: Which, error: Exception) -> UnfinishedError:

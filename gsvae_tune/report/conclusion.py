@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from gsvae_tune.report.summary import BestTrial, StudyStatus, best_settings
+from gsvae_tune.report.summary import StudyStatus, settings_table
 from gsvae_tune.report.verdict import MEASURED, Comparison, Finalist, Verdict
 from gsvae_tune.study.parameters import Scalar
 
@@ -20,14 +20,12 @@ def verdict_tables(
 ) -> Iterator[RenderableType]:
     """Yield what `gsvae-tune run` prints at the end: finalists, verdicts, reasons, compute."""
     yield _finalists(verdict)
-    found = {
-        name: BestTrial(
-            arm.finalist.number, arm.finalist.test_nats or 0.0, _params(trials, name, arm.finalist)
-        )
+    settings = {
+        f"{name} #{arm.finalist.number}": _params(trials, name, arm.finalist)
         for name, arm in verdict.arms.items()
         if arm.finalist is not None and seen.arms[name].budget
     }
-    yield from best_settings(dict(found), "their settings")
+    yield settings_table("their settings", settings)
     table = Table(title="verdicts", title_justify="left")
     for column in ("comparison", "difference (nats)", "p", "verdict"):
         left = column in ("comparison", "verdict")
@@ -84,7 +82,7 @@ def _measured(verdict: Verdict) -> Table:
     samples = [v["iwae_samples"] for v in found.values() if v["iwae_samples"] is not None]
     iwae = f"IWAE-{min(samples):g}" if samples else "IWAE"
     table = Table(title="finalists on the test split, nats", title_justify="left")
-    for column in ("arm", "neg. ELBO", iwae, "KL", "active", "used", "sharp", "relaxed gap"):
+    for column in ("arm", "neg. ELBO", iwae, "KL", "active", "used", "sharp", "gap"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm, values in found.items():
         shown = [values[name] for name in MEASURED if name != "iwae_samples"]
@@ -94,7 +92,7 @@ def _measured(verdict: Verdict) -> Table:
         )
     table.caption = (
         "active: latents that change with the image. used: categories of a latent in use. sharp: "
-        "share of relaxed samples within 0.2 of one-hot. relaxed gap: what the loss with relaxed "
+        "share of relaxed samples within 0.2 of one-hot. gap: what the loss with relaxed "
         "codes differs by, which is why nothing is ranked on it."
     )
     table.caption_justify = "left"
@@ -108,7 +106,7 @@ def _winners_curse(verdict: Verdict) -> str:
         if known.finalist and known.finalist.winners_curse_nats is not None
     ]
     orders = [
-        f"{arm} {known.rank_stability:+.0f}"
+        f"{arm} {known.rank_stability:+.3g}"
         for arm, known in verdict.arms.items()
         if known.rank_stability is not None
     ]

@@ -49,6 +49,7 @@ class Pairs:
     """Two finalists, replicate by replicate."""
 
     differences: NDArray[np.float64]
+    lost: bool  # all replicates of both failed
     paired: bool
     luck: float  # nan: unknown
     p: float | None
@@ -78,15 +79,16 @@ class Pairs:
             if number is not None
         ]
         if len(found) < 2:
-            return cls(np.empty(0), paired=False, luck=math.nan, p=None, interval=(math.nan,) * 2)
+            unknown = (math.nan, math.nan)
+            return cls(np.empty(0), False, paired=False, luck=math.nan, p=None, interval=unknown)
         wanted = range(config.protocol.replicates)
         ours, theirs = (frame.reindex(wanted) for frame in found)
+        failed = _failed(ours), _failed(theirs)
         metric = METRICS[config.protocol.metric]
         values, base = inference.paired_losses(
             ours[metric].to_numpy(float),
             theirs[metric].to_numpy(float),
-            _failed(ours),
-            _failed(theirs),
+            *failed,
             config.protocol.smallest_effect_nats,
         )
         differences = values - base
@@ -95,6 +97,7 @@ class Pairs:
         same_search = original(config, names[0]) == original(config, names[1])
         return cls(
             differences,
+            lost=bool(np.logical_and(*failed).all()),
             paired=paired,
             # One configuration under two arms (a yoked one): no search lies between them.
             luck=0.0 if same_search else luck_of(*(scores_of(config, n, trials) for n in names)),

@@ -160,7 +160,7 @@ def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
     if seen.simulated:
         state += ", simulated"
     table = Table(title=f"{escape(seen.folder)} ({state})", title_justify="left")
-    for column in ("arm", "complete", "pruned", "failed", "unfinished", "confirmed", "best", LOSS):
+    for column in ("arm", "complete", "pruned", "failed", "open", "confirmed", "best", "nats"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for name, arm in seen.arms.items():
         best = ("-", "-") if arm.best is None else (f"#{arm.best.number}", f"{arm.best.value:.3f}")
@@ -169,10 +169,10 @@ def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
         )  # fmt: skip
         table.add_row(name, *map(str, counts), *best)
     yield table
-    yield from best_settings({name: arm.best for name, arm in seen.arms.items()})
+    yield from _best_settings(seen)
     for comparison, verdict in seen.verdicts.items():
         yield f"{escape(comparison)}: {verdict}"
-    if not seen.driver and any(arm.to_go for arm in seen.arms.values()):
+    if not seen.driver and (not seen.verdicts or any(arm.to_go for arm in seen.arms.values())):
         yield "next: the command that began this study goes on with it"
 
 
@@ -198,7 +198,7 @@ def search_result(
     yield table
     if not alone:
         return
-    yield from best_settings({name: arm.best for name, arm in seen.arms.items()})
+    yield from _best_settings(seen)
     if seen.simulated:
         yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
         return
@@ -209,20 +209,25 @@ def search_result(
     )
 
 
-def best_settings(
-    best: Mapping[str, BestTrial | None], title: str = "best configurations"
-) -> Iterator[Table]:
-    """Yield settings down, arms across: readable at any width."""
-    found = {arm: trial for arm, trial in best.items() if trial is not None}
-    if not found:
-        return
+def _best_settings(seen: StudyStatus) -> Iterator[Table]:
+    found = {
+        f"{name} #{arm.best.number}": arm.best.params
+        for name, arm in seen.arms.items()
+        if arm.best is not None
+    }
+    if found:
+        yield settings_table("best configurations", found)
+
+
+def settings_table(title: str, settings: Mapping[str, Mapping[str, Scalar]]) -> Table:
+    """Return settings down, configurations across, by their headings: readable at any width."""
     table = Table(title=title, title_justify="left")
     table.add_column("setting")
-    for arm, trial in found.items():
-        table.add_column(f"{arm} #{trial.number}", justify="right")
-    for key in dict.fromkeys(key for trial in found.values() for key in trial.params):
-        table.add_row(key, *(_shown(trial.params.get(key)) for trial in found.values()))
-    yield table
+    for heading in settings:
+        table.add_column(heading, justify="right")
+    for key in dict.fromkeys(key for params in settings.values() for key in params):
+        table.add_row(key, *(_shown(params.get(key)) for params in settings.values()))
+    return table
 
 
 def _shown(value: object) -> str:

@@ -286,6 +286,7 @@ def _doubts(seen: _Seen, pairs: Pairs, uneven: str, reopened: str | None) -> str
     least = inference.smallest_p(seen.n)
     doubts = {
         "An arm has no configuration that was confirmed.": not seen.n,
+        "Every replicate of both arms failed: there is nothing to compare.": (pairs.lost),
         "The replicates are not paired: initial weights, batch order or noise differ.": (
             not pairs.paired
         ),

@@ -30,6 +30,7 @@ def smoke(tmp_path):
     def build(**overrides):
         given = {
             "out": str(tmp_path), "resources.gpus_per_trial": 0.0, "protocol.until": "search",
+            "training.epochs": 4,
         }  # fmt: skip
         given |= {key.replace("__", "."): value for key, value in overrides.items()}
         return studies.load("smoke", {key: (value, "--test") for key, value in given.items()})

@@ -176,6 +176,10 @@ def test_failed_replicates_are_losses_and_never_dropped():
         row["collapsed"] = True
     assert case.verdict().arms["pair"].finalist.failed == 10
     assert case.only().verdict == "not supported"
+    for row in case.replicates[10:]:
+        row["collapsed"] = True
+    assert case.only().verdict == "inconclusive"
+    assert "Every replicate of both arms failed" in case.only().reason
     # a trial that failed as a whole has no replicates at all
     lost = Case({"pair": BASE, "fixed-factor": BASE})
     lost.replicates = [row for row in lost.replicates if row["arm"] != "pair"]
