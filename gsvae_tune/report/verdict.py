@@ -327,6 +327,10 @@ class _Seen:
             )
         if significant and low > 0:
             return "not supported", f"{self.arm} is worse than {self.baseline} by {size}."
+        if low == high == 0.0:
+            return "not supported", (
+                f"{self.arm} and {self.baseline} are the same to the last digit on every seed."
+            )
         if low > -matters:
             return "not supported", (
                 f"Whatever {self.arm} gains over {self.baseline} is less than the {matters:g} nats "

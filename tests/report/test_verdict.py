@@ -258,6 +258,14 @@ def test_a_yoked_control_stands_beside_its_originals_finalist():
     assert verdict.arms["yoked"].compute == verdict.arms["pair"].compute
 
 
+def test_a_pair_that_its_losses_never_moved_is_its_own_control():
+    losses = {"pair": BASE, "fixed-factor": BASE + 1.0, "yoked": BASE}
+    *_, feedback = Case(losses).verdict().comparisons
+    assert (feedback.arm, feedback.baseline) == ("pair", "yoked")
+    assert feedback.verdict == "not supported"
+    assert feedback.reason == "pair and yoked are the same to the last digit on every seed."
+
+
 def test_the_metric_may_be_the_iwae_bound_and_never_a_relaxed_loss():
     from gsvae_tune.study.errors import InputError
 
@@ -308,7 +316,7 @@ def test_a_verdict_is_json():
         "arm", "baseline", "metric", "n", "effect_nats", "ci_low", "ci_high", "p", "p_holm",
         "equal_compute", "paired", "verdict", "reason",
     } <= set(one)  # fmt: skip
-    # identical arms: no difference at all, and so nothing that matters
+    # no difference at all, and little luck in the searches
     assert (one["effect_nats"], one["p"], one["verdict"]) == (0.0, 1.0, "not supported")
     assert not any(isinstance(v, float) and math.isnan(v) for v in one.values())
     assert isinstance(pd.DataFrame([one]).verdict[0], str)
