@@ -31,6 +31,8 @@ from gsvae_tune.study.errors import InputError
 
 ARM, BASELINE = "again", "baseline"
 
+_PILOTS = 200  # whose promises are averaged: standard error about a point
+
 Advance = Callable[[], None]
 
 
@@ -63,7 +65,7 @@ class Calibration:
     verdicts: dict[str, int]
     sd_nats: float  # of paired differences, root mean square over studies
     search_luck_nats: float  # of both searches, the same
-    promised: float | None = None  # power by the calculator
+    promised: float | None = None  # power by the calculator, mean over the A/A studies as pilots
 
 
 def against_itself(config: StudyConfig, seed: int, out: str) -> StudyConfig:
@@ -197,15 +199,21 @@ def detectable(protocol: ProtocolConfig, null: Calibration) -> float:
     return found
 
 
-def promise(protocol: ProtocolConfig, null: Calibration, effect_nats: float) -> float:
-    """Return the power that the calculator promises, from the spread that an A/A has shown."""
-    return power(
-        protocol.replicates,
-        effect_nats,
-        null.sd_nats,
-        alpha=protocol.alpha,
-        search_luck_nats=null.search_luck_nats,
-    )
+def promise(protocol: ProtocolConfig, pilots: Sequence[Verdict], effect_nats: float) -> float:
+    """Return the power that the calculator promises on average, each A/A study being a pilot."""
+    comparisons = [_only(pilot) for pilot in pilots[:_PILOTS]]
+    promised = [
+        power(
+            protocol.replicates,
+            effect_nats,
+            one.sd_nats,
+            alpha=protocol.alpha,
+            search_luck_nats=one.search_luck_nats,
+        )
+        for one in comparisons
+        if one.sd_nats is not None and one.search_luck_nats is not None
+    ]
+    return sum(promised) / len(promised)
 
 
 def _only(verdict: Verdict) -> Comparison:

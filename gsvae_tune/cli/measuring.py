@@ -115,10 +115,11 @@ def calibrate(
                 )
 
             name = f"A/A, {kind}"
-            null = calibration.summarize(name, simulate(name, 0.0), 0.0)
+            pilots = simulate(name, 0.0)
+            null = calibration.summarize(name, pilots, 0.0)
             planted = calibration.detectable(protocol, null) if effect is None else effect
             name = f"{planted:.3f} nats planted, {kind}"
-            promised = calibration.promise(protocol, null, planted)
+            promised = calibration.promise(protocol, pilots, planted)
             verdicts = simulate(name, planted)
             found += [null, calibration.summarize(name, verdicts, planted, promised)]
         if real:
