@@ -169,7 +169,7 @@ def test_a_test_split_that_was_opened_stays_shut(study, cli, tmp_path):
     more = ["run", "smoke", "--trials", "3", "--seed", "3", "--name", "mine"]
     code, _, err = cli(*more)
     assert code == 2
-    for part in ("the test split was opened on", "a search of 2 more trials", "--reopen-test"):
+    for part in ("the test split was opened on", "what 2 more find", "--reopen-test"):
         assert part in err
     assert before == {path: path.read_bytes() for path in before}
     done = subprocess.run([*COMMAND, *more, "--until", "confirm"], capture_output=True, text=True, check=False)  # fmt: skip

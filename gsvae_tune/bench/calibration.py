@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from gsvae_tune.report.inference import binomial_interval
+from gsvae_tune.report.inference import binomial_interval, smallest_p
 from gsvae_tune.report.power import detectable_effect, power
 from gsvae_tune.report.verdict import Comparison, Verdict
 from gsvae_tune.search.studies import VALLEY
@@ -178,24 +178,31 @@ def summarize(
     )
 
 
-def detectable(protocol: ProtocolConfig, null: Calibration) -> float:
-    """Return the effect that the calculator promises to be found four times in five.
+def check(protocol: ProtocolConfig, effect_nats: float | None) -> None:
+    """Check what would otherwise show only after many studies.
 
     Raises:
-        InputError: the protocol has too few replicates to find anything.
+        InputError: too few replicates to find anything, or an effect that is no number.
     """
+    if smallest_p(protocol.replicates) > protocol.alpha:
+        raise InputError(
+            f"{protocol.replicates} replicates find no effect at level {protocol.alpha:g}",
+            where="protocol.replicates",
+            legal="6 and more at level 0.05",
+        )
+    if effect_nats is not None and not (0 < effect_nats < math.inf):
+        raise InputError(f"is {effect_nats}", where="--effect", legal="a number of nats > 0")
+
+
+def detectable(protocol: ProtocolConfig, null: Calibration) -> float:
+    """Return the effect that the calculator promises to be found four times in five."""
     found = detectable_effect(
         protocol.replicates,
         null.sd_nats,
         alpha=protocol.alpha,
         search_luck_nats=null.search_luck_nats,
     )
-    if found is None:
-        raise InputError(
-            f"{protocol.replicates} replicates find no effect at level {protocol.alpha:g}",
-            where="protocol.replicates",
-            legal="6 and more at level 0.05",
-        )
+    assert found is not None  # noqa: S101 - `check` has passed
     return found
 
 

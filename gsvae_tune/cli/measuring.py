@@ -96,6 +96,7 @@ def calibrate(
     overrides = {key: (value, f"--set {key}=") for key, value in map(key_value, set_ or [])}
     config = load(study, overrides | {"search.trials": (trials, "--trials")})
     protocol = config.protocol
+    calibration.check(protocol, effect)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

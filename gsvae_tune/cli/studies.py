@@ -136,7 +136,8 @@ def _next_steps(
         f"next: {shlex.join(['gsvae-tune', 'plan', str(folder)])}\n"
         "      how many replicates a smaller difference would take\n"
         f"      {_command(study, overrides | trials | name)}\n"
-        "      a longer search, on other splits and seeds: this test split has been seen"
+        "      a longer search from another seed, as a study of its own: this one's test split is "
+        "open"
     )
 
 
@@ -187,10 +188,10 @@ def _show_result(config: StudyConfig, done: Run) -> None:
             f"{done.simulated.idle_share:.1%} of it",
             highlight=False,
         )
-    seen = summary.status(config, done.paths, config.storage)
     verdict = None
     if config.protocol.until == "verdict":
         verdict = summary.judge(config, done.paths, config.storage, tables)
+    seen = summary.status(config, done.paths, config.storage)
     for part in summary.search_result(seen, tables["replicates"], alone=verdict is None):
         console.print(part, highlight=False)
     if verdict is not None:
@@ -296,9 +297,8 @@ def plan(
         most = max((one.replicates or 0 for one in plans), default=0)
         if most:
             console.print(
-                f"next: gsvae-tune run STUDY --set protocol.replicates={most} --seed "
-                f"{config.seed + 1} --name {config.name}-{config.seed + 1}\n"
-                "      the study again, on other splits and seeds, with enough replicates",
+                f"next: the command that began this study, with --set protocol.replicates={most} "
+                f"--seed {config.seed + 1} --name {config.name}-{config.seed + 1}",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
     if as_json:

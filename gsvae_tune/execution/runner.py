@@ -18,7 +18,7 @@ from gsvae_tune.execution.cluster import interruptible, running_ray
 from gsvae_tune.execution.objectives import Objective, load_objective
 from gsvae_tune.execution.progress import ArmProgress, StudyProgress, Which, make_view
 from gsvae_tune.execution.resources import TrialResources, plan
-from gsvae_tune.search.confirm import choose, searched_arms
+from gsvae_tune.search.confirm import choose, count_searched, searched_arms
 from gsvae_tune.search.ledger import Ledger
 from gsvae_tune.search.storage import (
     Assignment,
@@ -156,10 +156,10 @@ def _open(config: StudyConfig, paths: StudyPaths, facts: DataFacts, console: Con
     study = _Study(config, paths, open_storage(config.storage, paths), owner, console)
     before = study.rows()
     if config.protocol.until == "verdict":
-        further = _trials_to_search(config, before)
-        if further:
-            what = f"a search of {further} more trials"
-            refuse_second(paths, config.protocol.reopen_test, what)
+        searched = count_searched(before)
+        refuse_second(
+            paths, config.protocol.reopen_test, searched + _trials_to_search(config, before)
+        )
     write_study(paths, config, facts, owner)
     return study
 
@@ -241,7 +241,8 @@ def _test(
                 waiting[which] = confirmed[which]
     if not waiting:
         return 0
-    opened = open_for(study.paths, waiting, study.config.protocol.reopen_test)
+    reason = study.config.protocol.reopen_test
+    opened = open_for(study.paths, waiting, reason, count_searched(rows))
     if objective is None:
         from gsvae_tune.execution.testing import measure
 

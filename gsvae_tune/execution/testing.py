@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -26,9 +26,6 @@ from gsvae_tune.study.records import (
     read_json_lines,
 )
 from gsvae_tune.vae.data import Bytes, load_test_split
-
-if TYPE_CHECKING:
-    pass
 
 Which = tuple[str, int]
 
@@ -145,7 +142,9 @@ def _measure(
     device = device_for(gpu_fraction)
     state = checkpoint.load(folder.checkpoint)
     if state is None:
-        raise ValueError(f"{folder.checkpoint} is missing: the confirmed model is gone")
+        raise ValueError(
+            f"{folder.checkpoint} is missing: the confirmed model; bring it back first"
+        )
     assert row.best_branch is not None  # noqa: S101 - it is sound
     *_, last = read_json_lines(folder.epochs)
     tau = last["tau"]

@@ -12,6 +12,8 @@ from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.records import TrialState
 from gsvae_tune.tau.controller import BRANCHES
 
+SLACK_S = 60.0  # device-seconds: starting up and a busy machine, in studies of minutes
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -68,11 +70,12 @@ def unequal(one: Compute, other: Compute, tolerance: float) -> str:
     Args:
         one: an arm's.
         other: the other's.
-        tolerance: how far device-seconds may differ, as a share of the smaller.
+        tolerance: how far device-seconds may differ, as a share of the smaller; `SLACK_S` may
+            always lie between them.
     """
     pairs = {key: (value, asdict(other)[key]) for key, value in asdict(one).items()}
     seconds = sorted(pairs.pop("device_seconds"))
     found = [f"{key} {a:,} against {b:,}" for key, (a, b) in pairs.items() if a != b]
-    if seconds[1] > (1.0 + tolerance) * seconds[0]:
+    if seconds[1] > (1.0 + tolerance) * seconds[0] and seconds[1] - seconds[0] > SLACK_S:
         found.append(f"device-seconds {seconds[1]:,.1f} against {seconds[0]:,.1f}")
     return ", ".join(found)

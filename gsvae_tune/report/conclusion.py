@@ -10,9 +10,11 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from gsvae_tune.report.summary import StudyStatus, settings_table
+from gsvae_tune.report.summary import StudyStatus, settings_table, shown
 from gsvae_tune.report.verdict import MEASURED, Comparison, Finalist, Verdict
 from gsvae_tune.study.parameters import Scalar
+
+_ABREAST = 4  # configurations beside each other in 80 columns
 
 
 def verdict_tables(
@@ -20,35 +22,55 @@ def verdict_tables(
 ) -> Iterator[RenderableType]:
     """Yield what `gsvae-tune run` prints at the end: finalists, verdicts, reasons, compute."""
     yield _finalists(verdict)
+    yield from _settings(verdict, seen, trials)
+    if verdict.comparisons:
+        yield _differences(verdict)
+    for one in verdict.comparisons:
+        yield f"[bold]{one.arm} - {one.baseline}: {one.verdict}.[/bold] {escape(one.reason)}"
+    if not verdict.comparisons:
+        yield "One arm alone: there is nothing to compare it with."
+    yield _measured(verdict)
+    yield _compute(verdict)
+    yield _winners_curse(verdict, seen)
+    if seen.simulated:
+        yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
+    else:
+        yield _legend(verdict)
+
+
+def _settings(
+    verdict: Verdict, seen: StudyStatus, trials: pd.DataFrame
+) -> Iterator[RenderableType]:
     settings = {
         f"{name} #{arm.finalist.number}": _params(trials, name, arm.finalist)
         for name, arm in verdict.arms.items()
         if arm.finalist is not None and seen.arms[name].budget
     }
-    yield settings_table("their settings", settings)
+    if len(settings) <= _ABREAST:
+        yield settings_table("their settings", settings)
+        return
+    yield "their settings"
+    for heading, params in settings.items():
+        yield f"  {heading}: " + ", ".join(f"{key} {shown(v)}" for key, v in params.items())
+
+
+def _differences(verdict: Verdict) -> Table:
     table = Table(title="verdicts", title_justify="left")
     for column in ("comparison", "difference (nats)", "p", "verdict"):
         left = column in ("comparison", "verdict")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+        table.add_column(
+            column, justify="left" if left else "right", no_wrap=column != "comparison"
+        )
     for one in verdict.comparisons:
         style = {"supported": "bold green", "not supported": "yellow"}.get(one.verdict, "")
         table.add_row(
             f"{one.arm} - {one.baseline}",
             _with_interval(one),
-            "-" if one.p_holm is None else f"{one.p_holm:.3g}",
+            "-" if one.p_holm is None else f"{one.p_holm:.2g}",
             one.verdict,
             style=style,
         )
-    yield table
-    for one in verdict.comparisons:
-        yield f"[bold]{one.arm} - {one.baseline}: {one.verdict}.[/bold] {escape(one.reason)}"
-    yield _measured(verdict)
-    yield _compute(verdict)
-    yield _winners_curse(verdict)
-    if seen.simulated:
-        yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
-        return
-    yield _legend(verdict)
+    return table
 
 
 def _finalists(verdict: Verdict) -> Table:
@@ -99,16 +121,18 @@ def _measured(verdict: Verdict) -> Table:
     return table
 
 
-def _winners_curse(verdict: Verdict) -> str:
+def _winners_curse(verdict: Verdict, seen: StudyStatus) -> str:
     curses = [
         f"{arm} {known.finalist.winners_curse_nats:+.3f}"
         for arm, known in verdict.arms.items()
-        if known.finalist and known.finalist.winners_curse_nats is not None
+        if known.finalist
+        and known.finalist.winners_curse_nats is not None
+        and seen.arms[arm].budget
     ]
     orders = [
         f"{arm} {known.rank_stability:+.3g}"
         for arm, known in verdict.arms.items()
-        if known.rank_stability is not None
+        if known.rank_stability is not None and seen.arms[arm].budget
     ]
     kept = (
         f" Order of the confirmed kept (+1) or turned (-1): {', '.join(orders)}." if orders else ""
@@ -134,12 +158,14 @@ def _compute(verdict: Verdict) -> Table:
 
 
 def _legend(verdict: Verdict) -> str:
+    seen = "which nothing had seen" if verdict.reopened is None else "not for the first time"
+    level = 1 - verdict.alpha / max(1, len(verdict.comparisons))
     return (
-        "Each arm's best configurations were trained again on fresh seeds and measured once on the "
-        "test split, which nothing had seen. A difference below 0: the first is better; in "
-        "brackets 95 % over seeds; p by the sign-flip test, Holm over "
-        f"{len(verdict.comparisons)} comparisons. [bold]supported[/bold]: better, beyond seeds and "
-        "the luck of the search. [bold]not supported[/bold]: worse, or no gain that matters. "
+        "Each arm's best configurations were trained again on fresh seeds and measured on the test "
+        f"split, {seen}. A difference below 0: the first is better. In brackets its {level:.4g} "
+        "interval over seeds and over what searching again may change; p over seeds alone, by the "
+        f"sign-flip test, Holm over {len(verdict.comparisons)}. [bold]supported[/bold]: better, "
+        "beyond both. [bold]not supported[/bold]: worse, or no gain that matters. "
         "[bold]inconclusive[/bold]: neither can be said."
     )
 
@@ -155,6 +181,6 @@ def _plain(value: float | None) -> str:
 
 
 def _with_interval(one: Comparison) -> str:
-    if one.effect_nats is None or one.ci_low is None:
-        return _plain(one.effect_nats)
-    return escape(f"{one.effect_nats:+.3f} [{one.ci_low:+.3f}, {one.ci_high:+.3f}]")
+    if one.effect_nats is None or one.wide_low is None:
+        return "-" if one.effect_nats is None else f"{one.effect_nats:+.3f} [?]"
+    return escape(f"{one.effect_nats:+.3f} [{one.wide_low:+.3f}, {one.wide_high:+.3f}]")

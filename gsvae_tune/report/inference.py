@@ -144,20 +144,19 @@ def binomial_interval(count: float, n: int, confidence: float = 0.95) -> tuple[f
 
 
 def half_width(
-    error: ArrayLike, n: int, luck: ArrayLike, confidence: float = 0.95
+    error: ArrayLike, n: int, lead: ArrayLike, confidence: float = 0.95
 ) -> NDArray[np.float64]:
     """Return half the interval of a mean difference, over seeds and over repeated searches, nats.
 
-    sqrt((t error)^2 + (z luck)^2): the standard error of the mean with Student's quantile for its
-    n - 1 degrees of freedom, and the searches' standard deviation with the normal one. Exact for
-    normal differences without luck; else an approximation that the calibration checks. NaN for
-    fewer than two pairs.
+    sqrt((t error)^2 + lead^2): the standard error of the mean with Student's quantile for its n - 1
+    degrees of freedom, and what luck in searching may give at the same confidence (`search_lead`).
+    Exact where either is 0 (for normal differences); else an approximation that the calibration
+    checks. NaN for fewer than two pairs.
     """
-    from scipy.special import ndtri, stdtrit
+    from scipy.special import stdtrit
 
-    tail = 0.5 + confidence / 2
-    seeds = stdtrit(n - 1, tail) * np.asarray(error) if n > 1 else np.nan
-    return np.asarray(np.hypot(seeds, ndtri(tail) * np.asarray(luck)), dtype=np.float64)
+    seeds = stdtrit(n - 1, 0.5 + confidence / 2) * np.asarray(error) if n > 1 else np.nan
+    return np.asarray(np.hypot(seeds, np.asarray(lead)), dtype=np.float64)
 
 
 def interquartile_mean(values: ArrayLike) -> float:
@@ -186,47 +185,30 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return np.minimum(adjusted, 1.0)
 
 
-def search_luck(values: ArrayLike, others: ArrayLike = (0.0,)) -> float:
-    """Return how far two searches' bests would move apart if both were repeated, nats.
+def search_lead(values: ArrayLike, others: int, level: float) -> float:
+    """Return how far ahead a search's best must be before luck alone would hardly put it there.
 
-    As a standard deviation: the half-width of the central 95 % of what the difference of the two
-    minima moves by, over 1.96. Both minima are those of N draws with replacement from a search's N
-    finished trials, and no drawing is needed: with the values sorted, the minimum is the i-th with
-    probability ((N-i+1)/N)^N - ((N-i)/N)^N. A quantile and not the variance, because one bad trial
-    in few, which almost never is the best, would decide the variance.
+    That is how far its own j-th best trial lies behind its best, nats. Where two searches of N and
+    M trials draw from one distribution, whatever it is, the j best of all N + M trials are all of
+    the first search with probability N ... (N - j + 1) / ((N + M) ... (N + M - j + 1)), about
+    2^-j where N = M; j is the smallest for which that is at most ``level``. So a lead of this size,
+    over the other search's best, comes by luck no more often than that (a precedence test).
 
     Args:
-        values: of one search's trials. Those that are not finite are no finished trials; of fewer
-            than two the luck is unknown: NaN.
-        others: of the other search's; a single one stands for settings that were not searched.
+        values: losses of the search that is ahead; those that are not finite are no finished
+            trials.
+        others: finished trials of the other search.
+        level: in one direction.
 
-    It is a scale, not a theorem. Trials of an adaptive sampler are neither independent nor drawn
-    from one distribution, and no value better than the best one seen can be drawn: the bootstrap
-    of a minimum does not converge to its distribution (Bickel and Freedman 1981). For trials whose
-    distance to the optimum is spread evenly near it, the quantile comes out right: then minima are
-    exponential and their difference is Laplace's. Searches run twice say more.
+    NaN where no lead would do: too few trials. Trials of an adaptive sampler are not independent:
+    for them it is an approximation, which the calibration checks.
     """
-    from scipy.special import ndtri
-
-    behind, weights = _minimum(values)
-    if behind.size < 2 or not np.asarray(others).size:
-        return np.nan
-    other_behind, other_weights = _minimum(others)
-    moved = np.subtract.outer(behind, other_behind).ravel()
-    order = np.argsort(moved)
-    below = np.cumsum(np.outer(weights, other_weights).ravel()[order])
-    low, high = moved[order][np.searchsorted(below, (0.025, 0.975))]
-    return float(max(abs(low), abs(high)) / ndtri(0.975))
-
-
-def _minimum(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how far each value lies behind the best, and how probably it is resampled's best."""
     data = _floats(values)
     data = np.sort(data[np.isfinite(data)])
-    at_least = (np.arange(data.size, -1, -1) / max(1, data.size)) ** data.size
-    weights = at_least[:-1] - at_least[1:]
-    kept = weights > 1e-9  # the first twenty or so, however many there are
-    return (data - data[:1])[kept], weights[kept]
+    ranks = np.arange(data.size)
+    by_luck = np.cumprod((data.size - ranks) / (data.size + others - ranks))
+    enough = np.flatnonzero(by_luck <= level) if others else np.empty(0, dtype=np.intp)
+    return float(data[enough[0]] - data[0]) if enough.size else np.nan
 
 
 def winners_curse(selected: ArrayLike, reevaluated: ArrayLike) -> float:

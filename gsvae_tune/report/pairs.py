@@ -30,12 +30,20 @@ def scores_of(config: StudyConfig, arm: str, trials: pd.DataFrame) -> Scores:
     return scores.dropna().to_numpy()
 
 
-def luck_of(*scores: Scores) -> float:
-    """Return how far repeated searches would move arms apart; nan where one has a single trial."""
-    searched = [values for values in scores if values is not None]
-    if any(len(values) < 2 for values in searched):
-        return math.nan
-    return inference.search_luck(*searched) if searched else 0.0
+def leads_of(one: Scores, other: Scores, level: float) -> tuple[float, float]:
+    """Return how far ahead each of two searches' bests must be, nats; nan: no lead would do.
+
+    Where one was not searched, the other is held against a repetition of itself, and is as likely
+    to have been unlucky.
+    """
+    if one is None and other is None:
+        return 0.0, 0.0
+    ours, theirs = (other if one is None else one), (one if other is None else other)
+    assert ours is not None and theirs is not None  # noqa: S101, PT018 - one of them was searched
+    return (
+        inference.search_lead(ours, len(theirs), level),
+        inference.search_lead(theirs, len(ours), level),
+    )
 
 
 def confirmed_rows(replicates: pd.DataFrame, arm: str, number: int) -> pd.DataFrame:
@@ -51,7 +59,7 @@ class Pairs:
     differences: NDArray[np.float64]
     lost: bool  # all replicates of both failed
     paired: bool
-    luck: float  # nan: unknown
+    leads: tuple[float, float]  # that luck in searching may give either, nats; nan: any
     p: float | None
     interval: tuple[float, float]
 
@@ -63,6 +71,7 @@ class Pairs:
         numbers: Sequence[int | None],
         trials: pd.DataFrame,
         replicates: pd.DataFrame,
+        level: float,
     ) -> Pairs:
         """Pair up two arms' finalists on the test split.
 
@@ -72,6 +81,7 @@ class Pairs:
             numbers: of their finalists, None where an arm has none.
             trials: the table of trials.
             replicates: the table of replicates.
+            level: of error in one direction, for what luck in searching may give.
         """
         found = [
             confirmed_rows(replicates, name, number).set_index("replicate")
@@ -80,7 +90,7 @@ class Pairs:
         ]
         if len(found) < 2:
             unknown = (math.nan, math.nan)
-            return cls(np.empty(0), False, paired=False, luck=math.nan, p=None, interval=unknown)
+            return cls(np.empty(0), False, paired=False, leads=unknown, p=None, interval=unknown)
         wanted = range(config.protocol.replicates)
         ours, theirs = (frame.reindex(wanted) for frame in found)
         failed = _failed(ours), _failed(theirs)
@@ -94,13 +104,14 @@ class Pairs:
         differences = values - base
         seed = derive(config.seed, "bootstrap", *names) % 2**32
         paired = _is_paired(ours, theirs)
+        scores = [scores_of(config, name, trials) for name in names]
         same_search = original(config, names[0]) == original(config, names[1])
         return cls(
             differences,
             lost=bool(np.logical_and(*failed).all()),
             paired=paired,
             # One configuration under two arms (a yoked one): no search lies between them.
-            luck=0.0 if same_search else luck_of(*(scores_of(config, n, trials) for n in names)),
+            leads=(0.0, 0.0) if same_search else leads_of(scores[0], scores[1], level),
             p=inference.sign_flip_p(differences, seed) if paired else None,
             interval=inference.bca_interval(differences, seed=seed),
         )

@@ -10,8 +10,8 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.table import Table
 
-from gsvae_tune.report.inference import search_luck
-from gsvae_tune.report.power import detectable_effect, power, replicates_needed
+from gsvae_tune.report.pairs import leads_of
+from gsvae_tune.report.power import detectable_effect, normal_quantile, power, replicates_needed
 from gsvae_tune.report.verdict import Verdict, family
 from gsvae_tune.search.confirm import original
 from gsvae_tune.study.config import StudyConfig
@@ -112,7 +112,9 @@ def _pilot(
     differences = (columns[0] - columns[1]).dropna()
     if original(config, names[0]) == original(config, names[1]) or len(differences) < 2:
         return "search", len(differences), None, None  # a control has not been trained yet
-    luck = search_luck(*searched)
+    level = config.protocol.alpha / max(1, len(family(config)))
+    leads = leads_of(searched[0], searched[1], level / 2)
+    luck = sum(leads) / 2 / normal_quantile(level)
     return "search", len(differences), float(differences.std()), None if math.isnan(luck) else luck
 
 
@@ -133,7 +135,10 @@ def plan_tables(
     config: StudyConfig, plans: list[Plan], power_wanted: float
 ) -> Iterator[RenderableType]:
     """Yield what `gsvae-tune plan` prints."""
-    effect = plans[0].effect_nats if plans else 0.0
+    if not plans:
+        yield "One arm alone: there is nothing to compare it with."
+        return
+    effect = plans[0].effect_nats
     table = Table(
         title=f"to find a difference of {effect:g} nats with probability {power_wanted:.0%}",
         title_justify="left",

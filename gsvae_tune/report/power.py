@@ -9,12 +9,12 @@ n      pairs of replicates, each an arm's and the baseline's loss with the same 
 mean   of the n differences arm - baseline, nats; negative: the arm is better
 sd     standard deviation of the differences over seeds, nats; se = sample sd / sqrt(n)
 luck   standard deviation of what two searches repeated would move the true difference by, nats;
-       0 for settings that were not searched (inference.search_luck of each arm gives its scale)
-t, z   the 0.975 quantiles of Student's t with n - 1 degrees of freedom, and the normal's
+       0 for settings that were not searched; z luck is what a lead must be (inference.search_lead)
+t, z   the 1 - alpha / 2 quantiles of Student's t with n - 1 degrees of freedom, and the normal's
 
 The model: each study has the true difference Normal(-effect, luck^2), drawn once by its searches,
 and its differences are Normal(true difference, sd^2). More seeds shrink se and not luck: with many
-of them power ends at Phi(effect / luck - z), which is 0.8 only where the effect is 2.8 times luck.
+of them power ends at Phi(effect / luck - z): 0.8 at alpha 0.05 takes an effect of 2.8 times luck.
 
 The differences of real runs have heavier tails, and sd comes from a few pilot runs. Take the
 number as an order of magnitude.
@@ -49,10 +49,9 @@ def power(
 ) -> float:
     """Return the probability that n pairs end as supported when the arm is better by the effect.
 
-    effect_nats > 0 means that the arm is better; 0 gives the rate of false support, at alpha 0.05
-    at most 0.025 without luck and up to 0.031 with it. alpha is the comparison's own: with Holm
-    over m of them, 0.05 / m. Up to SIMULATED_PAIRS the share of STUDIES simulated studies, above
-    that the paired t-test and no simulation; the same arguments give the same number. 0 where n
+    effect_nats > 0 means that the arm is better; 0 gives the rate of false support, alpha / 2 or
+    less. alpha is the comparison's own: with Holm over m of them, 0.05 / m. Up to SIMULATED_PAIRS
+    the share of STUDIES simulated studies, above that the paired t-test and no simulation; the same arguments give the same number. 0 where n
     pairs cannot reach alpha at all, and below two pairs.
 
     Raises ValueError for alpha outside (0, 1) and for a negative or not finite sd, luck or effect.
@@ -142,7 +141,8 @@ def _by_simulation(n: int, effect: float, sd: float, alpha: float, luck: float) 
     p = np.concatenate([exact_sign_flip_p(block) for block in blocks])
     mean = differences.mean(axis=1)
     se = differences.std(axis=1, ddof=1) / np.sqrt(n)
-    return float(np.mean((p <= alpha) & (mean + half_width(se, n, luck) < 0)))
+    wide = half_width(se, n, normal_quantile(alpha) * luck, 1 - alpha)
+    return float(np.mean((p <= alpha) & (mean + wide < 0)))
 
 
 def _by_t_test(n: int, effect: float, sd: float, alpha: float, luck: float) -> float:
@@ -151,7 +151,7 @@ def _by_t_test(n: int, effect: float, sd: float, alpha: float, luck: float) -> f
     Given the sample sd, both conditions say that the mean lies below a number, and the mean is
     normal and independent of it: what is left is an average over the sample sd's distribution.
     """
-    from scipy.special import gammaincinv, ndtr, stdtrit
+    from scipy.special import gammaincinv, ndtr
 
     spread = np.hypot(luck, sd / np.sqrt(n))
     if spread == 0:
@@ -160,5 +160,12 @@ def _by_t_test(n: int, effect: float, sd: float, alpha: float, luck: float) -> f
     middle = (np.arange(QUANTILES) + 0.5) / QUANTILES
     chi_squared = 2 * gammaincinv(freedom / 2, middle)
     se = sd * np.sqrt(chi_squared / freedom / n)
-    needed = np.maximum(stdtrit(freedom, 1 - alpha / 2) * se, half_width(se, n, luck))
+    needed = half_width(se, n, normal_quantile(alpha) * luck, 1 - alpha)
     return float(ndtr((effect - needed) / spread).mean())
+
+
+def normal_quantile(alpha: float) -> float:
+    """Return z, the normal quantile of both tails together."""
+    from scipy.special import ndtri
+
+    return float(ndtri(1 - alpha / 2))

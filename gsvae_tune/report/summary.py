@@ -12,9 +12,11 @@ from rich.table import Table
 
 from gsvae_tune.report import tables
 from gsvae_tune.report.verdict import Verdict, decide
-from gsvae_tune.search.confirm import choose, searched_arms
+from gsvae_tune.search.confirm import choose, count_searched, searched_arms
 from gsvae_tune.search.storage import TrialRow, open_storage, read_trials
 from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.openings import reopened
 from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState, read_json, write_json
@@ -80,20 +82,31 @@ def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> Study
         )
     simulated = config.simulate.table if config.simulate else None
     folder, driver = str(paths.root), is_running(paths)
-    verdicts = _verdicts(paths, choose(config, rows))
+    verdicts = _verdicts(paths, count_searched(rows))
     return StudyStatus(config.name, folder, driver, arms, verdicts, simulated)
 
 
-def _verdicts(paths: StudyPaths, chosen: dict[str, list[int]]) -> dict[str, str]:
-    """Read verdict.json; a verdict on trials that are no longer each arm's best says so."""
+def _verdicts(paths: StudyPaths, searched: int) -> dict[str, str]:
+    """Read verdict.json; a verdict on fewer trials than there are now says so.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     if not paths.verdict.is_file():
         return {}
-    found = read_json(paths.verdict)
-    judged = {arm: known["confirmed"] for arm, known in found["arms"].items()}
-    mark = "" if judged == chosen else ", before the search went on"
-    return {
-        f"{one['arm']} - {one['baseline']}": one["verdict"] + mark for one in found["comparisons"]
-    }
+    try:
+        found = read_json(paths.verdict)
+        mark = "" if found["searched"] == searched else ", before the search went on"
+        return {
+            f"{one['arm']} - {one['baseline']}": one["verdict"] + mark
+            for one in found["comparisons"]
+        }
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"is damaged: {type(error).__name__}",
+            where=str(paths.verdict),
+            next_step="the command of this study writes it anew",
+        ) from error
 
 
 def _rows(config: StudyConfig, paths: StudyPaths, storage: str | None) -> list[TrialRow]:
@@ -141,7 +154,8 @@ def decided(
     config: StudyConfig, paths: StudyPaths, storage: str | None, built: dict[str, pd.DataFrame]
 ) -> Verdict | None:
     """Return the verdict, changing nothing; None while the test phase has not ended."""
-    chosen = choose(config, _rows(config, paths, storage))
+    rows = _rows(config, paths, storage)
+    chosen = choose(config, rows)
     wanted = {(arm, number) for arm, numbers in chosen.items() for number in numbers}
     trials, replicates = (
         frame[[key in wanted for key in zip(frame.arm, frame.number, strict=True)]]
@@ -149,9 +163,12 @@ def decided(
     )
     confirmed = trials[(trials.phase == "confirm") & (trials.state != TrialState.RUNNING.value)]
     sound = replicates[(replicates.phase == "confirm") & replicates.best_branch.notna()]
-    if not wanted or len(confirmed) < len(wanted) or sound.test_neg_elbo_nats.isna().any():
+    searched = count_searched(rows)
+    searching = searched < config.search.trials * len(searched_arms(config))
+    if searching or len(confirmed) < len(wanted) or sound.test_neg_elbo_nats.isna().any():
         return None
-    return decide(config, built["trials"], built["replicates"], chosen)
+    mark = reopened(paths, searched)
+    return decide(config, built["trials"], built["replicates"], chosen, mark)
 
 
 def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
@@ -226,11 +243,11 @@ def settings_table(title: str, settings: Mapping[str, Mapping[str, Scalar]]) -> 
     for heading in settings:
         table.add_column(heading, justify="right")
     for key in dict.fromkeys(key for params in settings.values() for key in params):
-        table.add_row(key, *(_shown(params.get(key)) for params in settings.values()))
+        table.add_row(key, *(shown(params.get(key)) for params in settings.values()))
     return table
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

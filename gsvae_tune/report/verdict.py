@@ -5,7 +5,7 @@ validation loss over the fresh seeds. Finalists are compared on the test split, 
 replicate. A comparison is
 
 supported       the arm is better: significant over seeds (sign-flip test, Holm over the declared
-                family), and by more than another search of the same size might have changed
+                family), and by more than luck in searching gives, at the family's level as well
 not supported   the arm is worse, or whatever it may gain is less than the smallest effect that
                 matters
 inconclusive    neither can be said: too few or too different replicates, unequal compute, no
@@ -25,9 +25,11 @@ import pandas as pd
 
 from gsvae_tune.report import inference
 from gsvae_tune.report.audit import Compute, compute_of, unequal
-from gsvae_tune.report.pairs import METRICS, Pairs, confirmed_rows, luck_of, scores_of
+from gsvae_tune.report.pairs import METRICS, Pairs, confirmed_rows
+from gsvae_tune.report.power import normal_quantile
 from gsvae_tune.search.confirm import original, searched_arms
 from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.records import TrialState
 
 Word = Literal["supported", "not supported", "inconclusive"]
 
@@ -60,7 +62,6 @@ class ArmVerdict:
     finalist: Finalist | None
     confirmed: list[int]
     rank_stability: float | None  # Kendall's tau between search and confirmation, of the confirmed
-    search_luck_nats: float | None
     compute: Compute
 
 
@@ -85,8 +86,8 @@ class Comparison:
     p_better: float | None = None  # share of pairs in which the arm is better, ties a half
     p_better_low: float | None = None
     p_better_high: float | None = None
-    search_luck_nats: float | None = None  # of both searches together
-    wide_low: float | None = None  # 95 %, over seeds and searches
+    search_luck_nats: float | None = None  # what repeated searches may move, as a sd
+    wide_low: float | None = None  # over seeds and searches, at the family's level
     wide_high: float | None = None
 
 
@@ -99,7 +100,8 @@ class Verdict:
     alpha: float
     smallest_effect_nats: float
     simulated: bool
-    reopened: str | None  # why the test split was opened again
+    reopened: str | None  # why what the test split says is no evidence any more
+    searched: int  # trials of the search that had ended, all arms together
     arms: dict[str, ArmVerdict]
     comparisons: list[Comparison] = field(default_factory=list)
 
@@ -131,7 +133,7 @@ def family(config: StudyConfig) -> list[tuple[str, str]]:
     base = protocol.baseline
     found = [(arm, base) for arm in config.arms if arm != base and base in config.arms]
     yoked = [arm for arm in config.arms if arm not in searched_arms(config)]
-    return found + [(original(config, arm), arm) for arm in yoked]
+    return found + [(original(config, arm), arm) for arm in yoked if original(config, arm) != base]
 
 
 def decide(
@@ -139,6 +141,7 @@ def decide(
     trials: pd.DataFrame,
     replicates: pd.DataFrame,
     chosen: Mapping[str, Sequence[int]],
+    reopened: str | None,
 ) -> Verdict:
     """Return what may be said after the test phase.
 
@@ -147,21 +150,28 @@ def decide(
         trials: its table of trials.
         replicates: its table of replicates.
         chosen: the trials each arm confirmed, best first (`search.confirm.choose`).
+        reopened: why what the test split says is no evidence any more (`study.openings`).
     """
     arms: dict[str, ArmVerdict] = {}
     for arm in sorted(config.arms, key=lambda arm: arm not in searched_arms(config)):
         source = arms.get(original(config, arm))  # a control stands beside its original's finalist
         own = [source.finalist.number] if source and source.finalist else None
         arms[arm] = _arm(config, arm, trials, replicates, chosen[arm], own)
-    marks = replicates.test_reopened.dropna()
-    reopened = str(marks.iloc[0]) if len(marks) else None
     numbers = {
         arm: None if known.finalist is None else known.finalist.number
         for arm, known in arms.items()
     }
+    declared = family(config)
     pairs = {
-        names: Pairs.of(config, names, [numbers[name] for name in names], trials, replicates)
-        for names in family(config)
+        names: Pairs.of(
+            config,
+            names,
+            _compared(config, names, numbers, chosen),
+            trials,
+            replicates,
+            level=config.protocol.alpha / len(declared) / 2,
+        )
+        for names in declared
     }
     # The family is what was declared, also where a comparison came to nothing.
     adjusted = inference.holm([math.nan if pair.p is None else pair.p for pair in pairs.values()])
@@ -176,9 +186,28 @@ def decide(
         smallest_effect_nats=config.protocol.smallest_effect_nats,
         simulated=config.simulate is not None,
         reopened=reopened,
+        searched=int(
+            ((trials.phase == "search") & (trials.state != TrialState.RUNNING.value)).sum()
+        ),
         arms=arms,
         comparisons=comparisons,
     )
+
+
+def _compared(
+    config: StudyConfig,
+    names: tuple[str, str],
+    numbers: Mapping[str, int | None],
+    chosen: Mapping[str, Sequence[int]],
+) -> list[int | None]:
+    """Return the trials that stand for two arms: their finalists.
+
+    For a control and its original it is what the search liked best: the original's finalist was
+    picked by the very trainings that are compared, and its control's was not.
+    """
+    if original(config, names[0]) == original(config, names[1]):
+        return [next(iter(chosen[name]), None) for name in names]
+    return [numbers[name] for name in names]
 
 
 def _arm(
@@ -208,7 +237,6 @@ def _arm(
         finalist=best,
         confirmed=list(chosen),
         rank_stability=_known(stability),
-        search_luck_nats=_known(luck_of(scores_of(config, arm, trials))),
         compute=compute_of(config, arm, trials, chosen),
     )
 
@@ -249,11 +277,15 @@ def _judge(
     n = len(pairs.differences)
     effect = float(pairs.differences.mean()) if n else math.nan
     error = float(pairs.differences.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    wide = float(inference.half_width(error, n, pairs.luck))
+    level = config.protocol.alpha / family_size
+    down, up = (
+        float(inference.half_width(error, n, lead, 1 - level)) for lead in reversed(pairs.leads)
+    )
     better = inference.probability_better(pairs.differences) if n else (math.nan,) * 3
     uneven = unequal(arms[arm].compute, arms[baseline].compute, config.protocol.compute_tolerance)
-    seen = _Seen(config, arm, baseline, n, effect, wide, p_holm, family_size)
-    doubt = _doubts(seen, pairs, uneven, reopened)
+    seen = _Seen(config, arm, baseline, n, effect, effect - down, effect + up, p_holm, family_size)
+    missing = [name for name in names if arms[name].finalist is None]
+    doubt = _doubts(seen, pairs, uneven, reopened, missing)
     word, reason = seen.word()
     if doubt:
         word, reason = "inconclusive", doubt
@@ -275,17 +307,19 @@ def _judge(
         p_better=_known(better[0]),
         p_better_low=_known(better[1]),
         p_better_high=_known(better[2]),
-        search_luck_nats=_known(pairs.luck),
-        wide_low=_known(effect - wide),
-        wide_high=_known(effect + wide),
+        search_luck_nats=_known(sum(pairs.leads) / 2 / normal_quantile(level)),
+        wide_low=_known(effect - down),
+        wide_high=_known(effect + up),
     )
 
 
-def _doubts(seen: _Seen, pairs: Pairs, uneven: str, reopened: str | None) -> str:
+def _doubts(
+    seen: _Seen, pairs: Pairs, uneven: str, reopened: str | None, missing: Sequence[str]
+) -> str:
     """Return why nothing may be said, whatever the numbers are; "" where nothing stands against."""
     least = inference.smallest_p(seen.n)
     doubts = {
-        "An arm has no configuration that was confirmed.": not seen.n,
+        f"{' and '.join(missing)}: no trial was sound enough to be confirmed.": not seen.n,
         "Every replicate of both arms failed: there is nothing to compare.": (pairs.lost),
         "The replicates are not paired: initial weights, batch order or noise differ.": (
             not pairs.paired
@@ -293,7 +327,7 @@ def _doubts(seen: _Seen, pairs: Pairs, uneven: str, reopened: str | None) -> str
         f"Compute is not equal: {uneven}.": uneven,
         f"The test split had been opened before ({reopened}).": reopened,
         "Too few configurations were tried to know what another search would have found.": (
-            math.isnan(pairs.luck)
+            math.isnan(sum(pairs.leads))
         ),
         f"{seen.n} pairs cannot be significant: p is at least {least:.2g} for each of "
         f"{seen.family_size} comparisons.": least * seen.family_size > seen.config.protocol.alpha,
@@ -310,7 +344,8 @@ class _Seen:
     baseline: str
     n: int
     effect: float
-    wide: float  # half the 95 % interval over seeds and searches
+    low: float  # of the difference, over seeds and searches
+    high: float
     p_holm: float | None
     family_size: int
 
@@ -318,7 +353,7 @@ class _Seen:
         matters = self.config.protocol.smallest_effect_nats
         significant = self.p_holm is not None and self.p_holm <= self.config.protocol.alpha
         size = f"{abs(self.effect):.3f} nats over {self.n} paired fresh seeds"
-        low, high = self.effect - self.wide, self.effect + self.wide
+        low, high = self.low, self.high
         if significant and high < 0:
             small = f", though less than the {matters:g} that would matter"
             return "supported", (
@@ -339,7 +374,7 @@ class _Seen:
         if significant and self.effect < 0:
             return "inconclusive", (
                 f"{self.arm} is ahead by {size}, but another search of this size may move that by "
-                f"{self.wide:.3f} nats: search longer (--trials)."
+                f"{high - self.effect:.3f} nats: a longer search (--trials) could tell."
             )
         return "inconclusive", (
             f"The difference lies between {low:+.3f} and {high:+.3f} nats, seeds and search "

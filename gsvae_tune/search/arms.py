@@ -171,8 +171,8 @@ class RandomWalkArm(Arm):
 class YokedArm(Arm):
     """Replays the temperature paths of another arm's trial on other seeds: is it the feedback?
 
-    Temperatures only: where its original's losses also decided whose weights are copied, that
-    feedback is gone too.
+    Each replicate gets the path that another seed's losses made. Temperatures only: where its
+    original's losses also decided whose weights are copied, that feedback is gone too.
     """
 
     tau_paths: list[TauPath] = Field(

@@ -34,6 +34,11 @@ def original(config: StudyConfig, arm: str) -> str:
     return arm if ARMS[config.method(arm)].searched else config.arms[arm].of
 
 
+def count_searched(rows: Iterable[TrialRow]) -> int:
+    """Return how many trials of the search have ended, all arms together."""
+    return sum(row.phase == "search" and row.state is not TrialState.RUNNING for row in rows)
+
+
 def choose(config: StudyConfig, rows: Iterable[TrialRow]) -> dict[str, list[int]]:
     """Return the numbers of the trials each arm confirms, best first.
 
@@ -122,7 +127,11 @@ class ArmConfirmation:
     def next(self) -> Assignment | None:
         if not self.remaining or self._waiting is None:
             return None
-        trial = self._waiting.popleft()
+        ready = [trial for trial in self._waiting if self._is_ready(number_of(trial))]
+        if not ready:
+            return None
+        trial = ready[0]
+        self._waiting.remove(trial)
         number = number_of(trial)
         if trial.number < 0:
             trial.number = len(self._record.trials())
@@ -131,6 +140,13 @@ class ArmConfirmation:
             self._record.write_config(trial, self._settings(number))
         self._out[number] = trial
         return self._record.assignment(trial)
+
+    def _is_ready(self, number: int) -> bool:
+        """Whether a trial can be trained: a yoked one waits for the confirmation it replays."""
+        if self._search.arm == self.arm:
+            return True
+        played = self._paths.trial(self._search.arm, number, "confirm")
+        return TrialResult.read(played.result) is not None
 
     def _settings(self, number: int) -> Arm:
         source = self._search.record.trials()[number]
@@ -142,12 +158,17 @@ class ArmConfirmation:
         return ARMS[self._config.method(self.arm)].model_validate(shared | recorded)
 
     def _tau_paths(self, number: int) -> list[TauPath]:
-        """Return the temperatures of a trial of the search, (replicates, epochs, 2)."""
-        if self._config.simulate:
-            return [[(1.0, 1.0)]]  # nothing trained, nothing to replay
-        epochs = read_json_lines(self._paths.trial(self._search.arm, number).epochs)
-        taus = [record["tau"] for record in epochs]
-        return [[(a, b) for a, b in path] for path in zip(*taus, strict=True)]
+        """Return each replicate the temperatures of another one of the original's confirmation.
+
+        (replicates, epochs, 2). Replicate r replays r + 1: as many paths as replicates, and each
+        moved by the losses of another seed.
+        """
+        folder = self._paths.trial(self._search.arm, number, "confirm")
+        taus = [record["tau"] for record in read_json_lines(folder.epochs)]
+        paths = [[(a, b) for a, b in path] for path in zip(*taus, strict=True)]
+        if not paths:  # simulated, or failed before its first epoch: nothing to replay
+            return [[(1.0, 1.0)]]
+        return [*paths[1:], paths[0]]
 
     def finish(self, number: int, result: TrialResult) -> None:
         self._record.tell(self._out.pop(number), result)

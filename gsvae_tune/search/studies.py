@@ -128,6 +128,12 @@ def _check_of(config: StudyConfig, arm: str, where: str) -> None:
 def _check_protocol(config: StudyConfig, where: str) -> None:
     protocol, arms = config.protocol, list(config.arms)
     legal = ", ".join(arms)
+    if config.search.scheduler == "asha" and protocol.until != "search":
+        raise InputError(
+            "search.scheduler: asha explores: it stops trials of one arm by those of another",
+            where=where,
+            legal="fifo for a verdict, or --until search (protocol.until)",
+        )
     if len(arms) > 1 and protocol.comparisons is None and protocol.baseline not in arms:
         raise InputError(
             f"protocol.baseline: {protocol.baseline!r} is no arm of the study",

@@ -22,7 +22,7 @@ Signal = Literal["control", "control-relaxed", "train"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ARM_NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 
 

@@ -29,6 +29,7 @@ class Opening:
     number: int
     reason: str
     again: bool  # the split had been opened before, for others or for this one
+    searched: int  # trials of the search that had ended, all arms together
     host: str
     process: int
 
@@ -39,35 +40,66 @@ class Opening:
 
 
 def read_openings(paths: StudyPaths) -> list[Opening]:
-    """Return every opening, oldest first."""
-    return [Opening(**line) for line in read_json_lines(paths.openings)]
+    """Return every opening, oldest first.
+
+    Raises:
+        InputError: the file is damaged, or missing though something was measured.
+    """
+    if not paths.openings.is_file() and any(paths.trials.glob("*/confirm-*/test.json")):
+        problem = "is missing: it is the record of who saw the test split, and it was seen"
+        raise InputError(problem, where=str(paths.openings), next_step="bring it back")
+    try:
+        return [Opening(**line) for line in read_json_lines(paths.openings)]
+    except TypeError as error:
+        raise InputError(
+            f"is damaged: {error}", where=str(paths.openings), next_step="bring back a whole copy"
+        ) from error
 
 
-def refuse_second(paths: StudyPaths, reason: str | None, what: str) -> None:
-    """Check that the test split is shut, or that there is a reason to open it again.
+def reopened(paths: StudyPaths, searched: int) -> str | None:
+    """Return why what the test split says is no evidence any more; None where it still is.
+
+    Args:
+        paths: the study's folder.
+        searched: trials of the search that have ended, all arms together.
+    """
+    openings = read_openings(paths)
+    again = [opening.reason for opening in openings if opening.again]
+    if again:
+        return again[-1]
+    if openings and searched > openings[0].searched:
+        return "the search went on after it"
+    return None
+
+
+def refuse_second(paths: StudyPaths, reason: str | None, searched: int) -> None:
+    """Check that nothing was searched since the test split was opened, or that a reason is given.
 
     Args:
         paths: the study's folder.
         reason: why again; None for a first opening.
-        what: what would open it, for the message.
+        searched: trials of the search that will have ended, all arms together.
 
     Raises:
         InputError: it was opened, and no reason is given.
     """
     before = read_openings(paths)
-    if before and not reason:
+    if before and searched > before[0].searched and not reason:
         raise InputError(
-            f"the test split was opened on {before[0].time} for {len(before)} confirmed "
-            f"configurations; {what} after that would be chosen by what it showed",
+            f"the test split was opened on {before[0].time}, after {before[0].searched} trials; "
+            f"what {searched - before[0].searched} more find would be chosen by what it showed",
             where=str(paths.root),
             legal='--until confirm leaves it shut; --reopen-test "WHY" opens it again and marks '
             "the result, which then supports no claim",
-            next_step="--seed 1 --name NAME for a new study; nothing was changed",
+            next_step="--seed 1 --name NAME for a new study",
         )
 
 
 def open_for(
-    paths: StudyPaths, configurations: Iterable[tuple[str, int]], reason: str | None
+    paths: StudyPaths,
+    configurations: Iterable[tuple[str, int]],
+    reason: str | None,
+    searched: int,
 ) -> dict[tuple[str, int], Opening]:
     """Write down that the test split is opened; return each configuration's latest opening.
 
@@ -77,6 +109,7 @@ def open_for(
         paths: the study's folder.
         configurations: (arm, number) of the confirmed trials to be tested.
         reason: why again; None for a first opening.
+        searched: trials of the search that have ended, all arms together.
 
     Raises:
         InputError: as `refuse_second`.
@@ -85,12 +118,13 @@ def open_for(
     known = {(opening.arm, opening.number): opening for opening in read_openings(paths)}
     new = [which for which in wanted if which not in known]
     if new:
-        refuse_second(paths, reason, "a configuration confirmed")
+        refuse_second(paths, reason, searched)
         again = bool(known)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         text = reason if again and reason else FIRST
         for arm, number in new:
-            opening = Opening(now, arm, number, text, again, platform.node(), os.getpid())
+            who = (platform.node(), os.getpid())
+            opening = Opening(now, arm, number, text, again, searched, *who)
             known[arm, number] = opening
         keep_lines(paths.openings, map(asdict, known.values()))
     return {which: known[which] for which in wanted}

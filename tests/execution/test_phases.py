@@ -133,7 +133,9 @@ def test_searching_on_after_the_test_is_refused_before_anything_happens(smoke, r
     run(config)
     paths = StudyPaths.of(config.out, config.name)
     before = {p: p.read_bytes() for p in paths.root.rglob("*.json*")}
-    with pytest.raises(InputError, match=r"the test split was opened on .* a search of 2 more"):
+    with pytest.raises(
+        InputError, match=r"the test split was opened on .*, after 2 trials; what 2 more find"
+    ):
         run(smoke(protocol__until="verdict", search__trials=2))
     assert before == {p: p.read_bytes() for p in before}
     reason = {"protocol__until": "verdict", "protocol__reopen_test": "a reviewer asked"}
@@ -181,10 +183,10 @@ def test_every_arm_and_every_estimator_trains_confirms_and_is_judged(run, tmp_pa
         assert {one.metric for one in verdict.comparisons} == {"test_iwae_nats"}
         return
     assert len(verdict.comparisons) == len(arms)  # each against the baseline, and pair - yoked
-    # what the yoked arm trained at is what the pair's search had trained at
+    # what the yoked arm trained at is what the pair had trained at on another seed
     replayed = [r["tau"] for r in read_json_lines(paths.trial("yoked", 0, "confirm").epochs)]
-    original = [r["tau"] for r in read_json_lines(paths.trial("pair", 0).epochs)]
-    assert replayed == [[taus[0], taus[1], taus[0]] for taus in original]
+    original = [r["tau"] for r in read_json_lines(paths.trial("pair", 0, "confirm").epochs)]
+    assert replayed == [[taus[1], taus[2], taus[0]] for taus in original]
     learned = [r["tau"] for r in read_json_lines(paths.trial("learned-tau", 0).epochs)]
     assert learned[0] == [[1.0, 0.5]] * 2
     assert learned[1] != learned[0]

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import time
 import warnings
 
 import numpy as np
@@ -15,12 +14,13 @@ from gsvae_tune.report.inference import (
     bca_interval,
     binomial_interval,
     exact_sign_flip_p,
+    half_width,
     holm,
     interquartile_mean,
     paired_losses,
     probability_better,
     rank_stability,
-    search_luck,
+    search_lead,
     sign_flip_p,
     smallest_p,
     winners_curse,
@@ -311,51 +311,48 @@ def test_holm_is_the_step_down_procedure(seed):
 # Searches
 
 
-Z = 1.959963984540054
+def test_a_lead_by_hand():
+    # The 2 best of 2 + 2 trials are all of one search with probability 2 1 / (4 3) = 1/6, those of
+    # 3 + 3 with 3 2 / (6 5) = 1/5 and the 3 best with 1/20.
+    assert math.isnan(search_lead([1.0, 2.0], 2, 0.16))
+    assert search_lead([1.0, 3.0], 2, 0.17) == 2.0
+    assert search_lead([1.0, 4.0, 2.0], 3, 0.2) == 1.0
+    assert search_lead([1.0, 4.0, 2.0], 3, 0.05) == 3.0
+    assert search_lead([5.0, 5.0, 5.0], 3, 0.05) == 0.0
 
 
-def test_luck_of_two_trials_by_hand():
-    # Both draws are the worse one with probability 1/4: the minimum moves by up to 4.
-    assert search_luck([105.0, 101.0]) == pytest.approx(4 / Z)
+@pytest.mark.parametrize("n", [5, 10, 20, 200])
+def test_many_trials_need_about_a_halving_each(n):
+    values = np.arange(n)
+    needed = search_lead(values, n, 0.025)  # the rank it takes, less one
+    assert needed == (3 if n == 5 else 4 if n < 200 else 5)
+    assert search_lead(values, 10 * n, 0.025) <= needed  # against a longer search less will do
 
 
-def test_one_bad_trial_that_is_almost_never_the_best_does_not_count():
-    # Of 6 draws all are the worst two with probability (2/6)^6 = 0.0014, the third or worse with
-    # (4/6)^6 = 0.088, the fourth or worse with (3/6)^6 = 0.016: the 0.975 quantile is the third.
-    values = [10.0, 10.1, 10.2, 10.3, 50.0, 90.0]
-    assert search_luck(values) == pytest.approx(0.2 / Z)
+@pytest.mark.parametrize("shape", [0.5, 1.0, 2.5, 6.0])
+@pytest.mark.parametrize(("n", "m"), [(10, 10), (20, 20), (8, 30)])
+def test_a_lead_comes_by_luck_as_rarely_as_it_says_whatever_the_landscape(shape, n, m):
+    """In d dimensions a search's losses near the optimum are Weibull of shape d / 2."""
+    generator = np.random.default_rng(int(10 * shape) + n)
+    level, ahead, studies = 0.05, 0, 3_000
+    for _ in range(studies):
+        one, other = generator.weibull(shape, n), generator.weibull(shape, m)
+        ahead += one.min() + search_lead(one, m, level) < other.min()
+    low, _ = binomial_interval(ahead, studies)
+    assert low <= level
 
 
-@pytest.mark.parametrize(("n", "m"), [(5, 40), (40, 40), (12, 1)])
-def test_luck_is_the_spread_of_resampled_differences(n, m):
-    generator = np.random.default_rng(n)
-    one, other = (100 + generator.gamma(2.0, 3.0, size) for size in (n, m))
-    draws = generator.choice(one, (100_000, n)).min(1) - generator.choice(other, (100_000, m)).min(
-        1
-    )
-    moved = np.abs(np.quantile(draws - (one.min() - other.min()), [0.025, 0.975])).max()
-    assert search_luck(one, other) == pytest.approx(moved / Z, rel=0.03)
+def test_a_lead_needs_finished_trials_on_both_sides():
+    assert search_lead([4.0, NAN, 0.0, INF], 2, 0.2) == search_lead([4.0, 0.0], 2, 0.2)
+    for values, others in (([], 5), ([1.0], 1), ([1.0, NAN], 1), ([1.0, 2.0, 3.0], 0)):
+        assert math.isnan(search_lead(values, others, 0.025))
 
 
-def test_luck_covers_what_two_repeated_searches_really_differ_by():
-    """Even spread near the optimum: minima are exponential, their difference Laplace's."""
-    generator = np.random.default_rng(3)
-    covered = 0
-    for _ in range(2_000):
-        one, other = generator.random((2, 20))
-        covered += abs(one.min() - other.min()) <= Z * search_luck(one, other)
-    assert 0.90 < covered / 2_000 < 0.97
-
-
-def test_luck_keeps_its_digits_and_needs_two_finished_trials():
-    assert search_luck([1e9 + 4, 1e9]) == pytest.approx(4 / Z)
-    assert search_luck([5.0, 5.0, 5.0]) == 0.0
-    assert search_luck([4.0, NAN, 0.0, INF]) == search_luck([4.0, 0.0])
-    for values in ([], [1.0], [1.0, NAN]):
-        assert math.isnan(search_luck(values))
-    begun = time.perf_counter()
-    search_luck(np.random.default_rng(0).random(10_000), np.random.default_rng(1).random(10_000))
-    assert time.perf_counter() - begun < 1.0  # not a product of all with all
+def test_the_half_width_holds_seeds_and_searches():
+    assert half_width(0.1, 10, 0.0) == pytest.approx(0.1 * stats.t.ppf(0.975, 9))
+    assert half_width(0.0, 10, 0.3) == 0.3
+    assert half_width(0.4 / stats.t.ppf(0.995, 9), 10, 0.3, 0.99) == pytest.approx(0.5)
+    assert math.isnan(half_width(0.1, 1, 0.0))
 
 
 def test_winners_curse_is_positive_where_the_selected_score_flattered():

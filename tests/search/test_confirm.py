@@ -147,7 +147,8 @@ def yoked(tmp_path):
     def ran(assignment):
         """Leave the temperatures that a training would have left."""
         number = assignment.number
-        taus = [[[1 + number, 2.0], [3.0, 4.0 + e]] for e in range(3)]
+        shift = 0.0 if assignment.phase == "search" else 0.5
+        taus = [[[1 + number, 2.0], [3.0 + shift, 4.0 + e]] for e in range(3)]
         folder = run.paths.trial(assignment.arm, number, assignment.phase)
         keep_lines(folder.epochs, [{"epoch": e + 1, "tau": tau} for e, tau in enumerate(taus)])
         paths[assignment.arm, assignment.phase, number] = taus
@@ -171,12 +172,12 @@ def test_a_yoked_arm_replays_its_originals_temperatures(yoked, monkeypatch):
         config = json.loads(run.paths.trial("control", number, "confirm").config.read_text())
         original = json.loads(run.paths.trial("mine", number).config.read_text())
         assert config["settings"]["learning_rate"] == original["settings"]["learning_rate"]
-        recorded = paths["mine", "search", number]
+        recorded = paths["mine", "confirm", number]
         arm = ARMS["yoked"].model_validate_json(json.dumps(config["settings"]))
-        controller = arm.controller(range(5), 10, 3)
-        for taus in recorded:  # replicate r replays path r modulo the search's replicates
-            assert controller.tau.tolist() == [taus[r % 2] for r in range(5)]
-            controller.update([[1.0, 2.0]] * 5)
+        controller = arm.controller(range(2), 10, 3)
+        for taus in recorded:  # each replicate replays what another seed's losses made
+            assert controller.tau.tolist() == [taus[1], taus[0]]
+            controller.update([[1.0, 2.0]] * 2)
 
 
 @pytest.mark.parametrize(
