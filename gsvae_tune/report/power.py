@@ -51,8 +51,8 @@ def power(
 
     effect_nats > 0 means that the arm is better; 0 gives the rate of false support, alpha / 2 or
     less. alpha is the comparison's own: with Holm over m of them, 0.05 / m. Up to SIMULATED_PAIRS
-    the share of STUDIES simulated studies, above that the paired t-test and no simulation; the same arguments give the same number. 0 where n
-    pairs cannot reach alpha at all, and below two pairs.
+    the share of STUDIES simulated studies, above that the paired t-test and no simulation; the
+    same arguments give the same number. 0 where n pairs cannot reach alpha at all, and below two.
 
     Raises ValueError for alpha outside (0, 1) and for a negative or not finite sd, luck or effect.
     """

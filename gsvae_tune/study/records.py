@@ -54,7 +54,7 @@ class ReplicateTest:
     replicate: int
     seed: int
     branch: str
-    tau: float  # at the end of training
+    tau: float  # of the last epoch
     test_neg_elbo_nats: float  # one-hot codes, one sample an image times evaluation_samples
     test_iwae_nats: float  # negative IWAE bound, one-hot codes
     iwae_samples: int
