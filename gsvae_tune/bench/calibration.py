@@ -65,6 +65,7 @@ class Calibration:
     verdicts: dict[str, int]
     sd_nats: float  # of paired differences, root mean square over studies
     search_luck_nats: float  # of both searches, the same
+    lead_nats: float  # what luck in searching may give, the same
     promised: float | None = None  # power by the calculator, mean over the A/A studies as pilots
 
 
@@ -174,6 +175,7 @@ def summarize(
         verdicts={word: words.count(word) for word in sorted(set(words))},
         sd_nats=_root_mean_square([one.sd_nats for one in comparisons]),
         search_luck_nats=_root_mean_square([one.search_luck_nats for one in comparisons]),
+        lead_nats=_root_mean_square([one.lead_nats for one in comparisons]),
         promised=promised,
     )
 
@@ -201,6 +203,7 @@ def detectable(protocol: ProtocolConfig, null: Calibration) -> float:
         null.sd_nats,
         alpha=protocol.alpha,
         search_luck_nats=null.search_luck_nats,
+        lead_nats=null.lead_nats,
     )
     assert found is not None  # noqa: S101 - `check` has passed
     return found
@@ -216,9 +219,12 @@ def promise(protocol: ProtocolConfig, pilots: Sequence[Verdict], effect_nats: fl
             one.sd_nats,
             alpha=protocol.alpha,
             search_luck_nats=one.search_luck_nats,
+            lead_nats=one.lead_nats,
         )
         for one in comparisons
-        if one.sd_nats is not None and one.search_luck_nats is not None
+        if one.sd_nats is not None
+        and one.search_luck_nats is not None
+        and one.lead_nats is not None
     ]
     return sum(promised) / len(promised)
 

@@ -72,7 +72,7 @@ def calibrate(
         float | None,
         typer.Option(help="Planted effect, nats; default: what is to be found 4 times in 5."),
     ] = None,
-    trials: Annotated[int, typer.Option(min=2, help="Trials of each search.")] = 10,
+    trials: Annotated[int, typer.Option(min=4, help="Trials of each search.")] = 10,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Another key of the study.", metavar="KEY=VALUE"),

@@ -211,6 +211,25 @@ def search_lead(values: ArrayLike, others: int, level: float) -> float:
     return float(data[enough[0]] - data[0]) if enough.size else np.nan
 
 
+def search_luck(values: ArrayLike) -> float:
+    """Return how far the best of a search would move, in nats, if the search were repeated.
+
+    The standard deviation of the minimum of N draws with replacement from the N finished trials'
+    values. No drawing is needed: with the values sorted, the minimum is the i-th with probability
+    ((N-i+1)/N)^N - ((N-i)/N)^N. Values that are not finite are no finished trials; fewer than two
+    give NaN. A scale for planning and no test: no value better than the best one seen can be drawn
+    (Bickel and Freedman 1981); `search_lead` is what a claim is held against.
+    """
+    data = _floats(values)
+    data = np.sort(data[np.isfinite(data)])
+    if data.size < 2:
+        return np.nan
+    at_least = (np.arange(data.size, -1, -1) / data.size) ** data.size
+    weights = at_least[:-1] - at_least[1:]
+    behind = data - data[0]  # small beside the values: squares lose no digits
+    return float(np.sqrt(weights @ (behind - weights @ behind) ** 2))
+
+
 def winners_curse(selected: ArrayLike, reevaluated: ArrayLike) -> float:
     """Return the re-evaluated mean minus the selected score, in nats.
 

@@ -46,6 +46,11 @@ def leads_of(one: Scores, other: Scores, level: float) -> tuple[float, float]:
     )
 
 
+def luck_of(*scores: Scores) -> float:
+    """Return how far repeated searches would move two arms apart, as a standard deviation."""
+    return math.hypot(*(inference.search_luck(one) for one in scores if one is not None))
+
+
 def confirmed_rows(replicates: pd.DataFrame, arm: str, number: int) -> pd.DataFrame:
     which = (replicates.arm == arm) & (replicates.phase == "confirm")
     found = replicates[which & (replicates.number == number)]
@@ -60,6 +65,7 @@ class Pairs:
     lost: bool  # all replicates of both failed
     paired: bool
     leads: tuple[float, float]  # that luck in searching may give either, nats; nan: any
+    luck: float  # standard deviation of what repeated searches may move, nats
     p: float | None
     interval: tuple[float, float]
 
@@ -90,7 +96,10 @@ class Pairs:
         ]
         if len(found) < 2:
             unknown = (math.nan, math.nan)
-            return cls(np.empty(0), False, paired=False, leads=unknown, p=None, interval=unknown)
+            return cls(
+                np.empty(0), False, paired=False, leads=unknown, luck=math.nan, p=None,
+                interval=unknown,
+            )  # fmt: skip
         wanted = range(config.protocol.replicates)
         ours, theirs = (frame.reindex(wanted) for frame in found)
         failed = _failed(ours), _failed(theirs)
@@ -112,6 +121,7 @@ class Pairs:
             paired=paired,
             # One configuration under two arms (a yoked one): no search lies between them.
             leads=(0.0, 0.0) if same_search else leads_of(scores[0], scores[1], level),
+            luck=0.0 if same_search else luck_of(scores[0], scores[1]),
             p=inference.sign_flip_p(differences, seed) if paired else None,
             interval=inference.bca_interval(differences, seed=seed),
         )

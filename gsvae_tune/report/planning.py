@@ -10,8 +10,8 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.table import Table
 
-from gsvae_tune.report.pairs import leads_of
-from gsvae_tune.report.power import detectable_effect, normal_quantile, power, replicates_needed
+from gsvae_tune.report.pairs import leads_of, luck_of
+from gsvae_tune.report.power import detectable_effect, power, replicates_needed
 from gsvae_tune.report.verdict import Verdict, family
 from gsvae_tune.search.confirm import original
 from gsvae_tune.study.config import StudyConfig
@@ -29,6 +29,7 @@ class Plan:
     pairs: int  # of the pilot
     sd_nats: float | None  # of the paired differences
     search_luck_nats: float | None
+    lead_nats: float | None
     effect_nats: float
     alpha: float  # its own: Holm's first step over the family
     power_now: float | None  # with protocol.replicates
@@ -73,19 +74,31 @@ def _plan(
     power_wanted: float,
     alpha: float,
 ) -> Plan:
-    pilot, pairs, sd, luck = _pilot(config, tables, verdict, names)
+    pilot, pairs, sd, luck, lead = _pilot(config, tables, verdict, names)
     now = found = needed = None
-    if sd is not None and luck is not None:
+    if sd is not None and luck is not None and lead is not None:
         found = detectable_effect(
-            config.protocol.replicates, sd, power_wanted, alpha=alpha, search_luck_nats=luck
+            config.protocol.replicates,
+            sd,
+            power_wanted,
+            alpha=alpha,
+            search_luck_nats=luck,
+            lead_nats=lead,
         )
-        now = power(config.protocol.replicates, effect, sd, alpha=alpha, search_luck_nats=luck)
+        now = power(
+            config.protocol.replicates,
+            effect,
+            sd,
+            alpha=alpha,
+            search_luck_nats=luck,
+            lead_nats=lead,
+        )
         needed = replicates_needed(
-            effect, sd, power_wanted, alpha=alpha, search_luck_nats=luck, most=MOST
+            effect, sd, power_wanted, alpha=alpha, search_luck_nats=luck, lead_nats=lead, most=MOST
         )
     seconds = None if needed is None else needed * _seconds_a_replicate(config, tables, names)
     hours = None if seconds is None or math.isnan(seconds) else seconds / 3600
-    return Plan(*names, pilot, pairs, sd, luck, effect, alpha, now, found, needed, hours)
+    return Plan(*names, pilot, pairs, sd, luck, lead, effect, alpha, now, found, needed, hours)
 
 
 def _pilot(
@@ -93,29 +106,31 @@ def _pilot(
     tables: dict[str, pd.DataFrame],
     verdict: Verdict | None,
     names: tuple[str, str],
-) -> tuple[str, int, float | None, float | None]:
-    """Return where the spread is from, pairs, their standard deviation, the searches' luck."""
+) -> tuple[str, int, float | None, float | None, float | None]:
+    """Return where the spread is from, pairs, their standard deviation, luck and lead."""
     for one in verdict.comparisons if verdict else ():
         if (one.arm, one.baseline) == names and one.sd_nats is not None:
-            return "confirm", one.n, one.sd_nats, one.search_luck_nats
+            return "confirm", one.n, one.sd_nats, one.search_luck_nats, one.lead_nats
     trials, replicates = tables["trials"], tables["replicates"]
     columns, searched = [], []
     for name in names:
         own = trials[(trials.arm == original(config, name)) & (trials.phase == "search")]
         values = own.set_index("number").value.dropna()
         if values.empty:
-            return "search", 0, None, None
+            return "search", 0, None, None, None
         rows = replicates[(replicates.arm == own.arm.iloc[0]) & (replicates.phase == "search")]
         best = rows[rows.number == values.idxmin()].set_index("replicate")
         columns.append(best.val_neg_elbo_nats)
         searched.append(values.to_numpy())
     differences = (columns[0] - columns[1]).dropna()
     if original(config, names[0]) == original(config, names[1]) or len(differences) < 2:
-        return "search", len(differences), None, None  # a control has not been trained yet
+        return "search", len(differences), None, None, None  # a control has not been trained yet
     level = config.protocol.alpha / max(1, len(family(config)))
-    leads = leads_of(searched[0], searched[1], level / 2)
-    luck = sum(leads) / 2 / normal_quantile(level)
-    return "search", len(differences), float(differences.std()), None if math.isnan(luck) else luck
+    lead = sum(leads_of(searched[0], searched[1], level / 2)) / 2
+    sd, luck = float(differences.std()), luck_of(*searched)
+    if math.isnan(lead) or math.isnan(luck):
+        return "search", len(differences), sd, None, None
+    return "search", len(differences), sd, luck, lead
 
 
 def _seconds_a_replicate(
@@ -143,14 +158,14 @@ def plan_tables(
         title=f"to find a difference of {effect:g} nats with probability {power_wanted:.0%}",
         title_justify="left",
     )
-    for column in ("comparison", "sd", "luck", "power", "finds", "replicates", "device-h"):
+    for column in ("comparison", "sd", "lead", "power", "finds", "replicates", "device-h"):
         table.add_column(column, justify="left" if column == "comparison" else "right")
     for one in plans:
         enough = f"over {MOST}" if one.replicates is None else str(one.replicates)
         table.add_row(
             f"{one.arm} - {one.baseline}",
             "-" if one.sd_nats is None else f"{one.sd_nats:.3f}",
-            "-" if one.search_luck_nats is None else f"{one.search_luck_nats:.3f}",
+            "-" if one.lead_nats is None else f"{one.lead_nats:.3f}",
             "-" if one.power_now is None else f"{one.power_now:.0%}",
             "-" if one.detectable_nats is None else f"{one.detectable_nats:.2f}",
             "-" if one.sd_nats is None else enough,
@@ -160,8 +175,8 @@ def plan_tables(
     pilots = {one.pilot: one.pairs for one in plans}
     sources = " and ".join(f"{pairs} pairs of the {pilot}" for pilot, pairs in pilots.items())
     yield (
-        f"sd: of the paired differences over seeds, nats, from {sources}: a rough pilot. luck: "
-        "what searching again may change; more replicates do not lessen it, more trials do. "
+        f"sd: of the paired differences over seeds, nats, from {sources}: a rough pilot. lead: "
+        "what luck in searching may give; more replicates do not lessen it, more trials do. "
         f"power: with {config.protocol.replicates} replicates, which find the difference under "
         f"finds with probability {power_wanted:.0%}. A comparison's own level is "
         f"{config.protocol.alpha / max(1, len(plans)):.3g} (Holm over {len(plans)})."

@@ -3,18 +3,19 @@
 A comparison of n pairs is counted as supported when both hold:
 
     (a) the two-sided sign-flip test on the n differences gives p <= alpha, the mean being negative
-    (b) mean + sqrt((t se)^2 + (z luck)^2) < 0      (inference.half_width)
+    (b) mean + sqrt((t se)^2 + lead^2) < 0      (inference.half_width)
 
 n      pairs of replicates, each an arm's and the baseline's loss with the same seed
 mean   of the n differences arm - baseline, nats; negative: the arm is better
 sd     standard deviation of the differences over seeds, nats; se = sample sd / sqrt(n)
 luck   standard deviation of what two searches repeated would move the true difference by, nats;
-       0 for settings that were not searched; z luck is what a lead must be (inference.search_lead)
+       0 for settings that were not searched (inference.search_luck of both, root sum of squares)
+lead   what luck in searching may give, nats (inference.search_lead); by default z luck
 t, z   the 1 - alpha / 2 quantiles of Student's t with n - 1 degrees of freedom, and the normal's
 
 The model: each study has the true difference Normal(-effect, luck^2), drawn once by its searches,
 and its differences are Normal(true difference, sd^2). More seeds shrink se and not luck: with many
-of them power ends at Phi(effect / luck - z): 0.8 at alpha 0.05 takes an effect of 2.8 times luck.
+of them power ends at Phi((effect - lead) / luck), whatever the seeds.
 
 The differences of real runs have heavier tails, and sd comes from a few pilot runs. Take the
 number as an order of magnitude.
@@ -46,6 +47,7 @@ def power(
     *,
     alpha: float = 0.05,
     search_luck_nats: float = 0.0,
+    lead_nats: float | None = None,
 ) -> float:
     """Return the probability that n pairs end as supported when the arm is better by the effect.
 
@@ -65,8 +67,9 @@ def power(
             raise ValueError(f"{name} is 0 or more and finite: it is {value}")
     if n < 2 or smallest_p(n) > alpha:
         return 0.0
+    lead = normal_quantile(alpha) * search_luck_nats if lead_nats is None else lead_nats
     rule = _by_simulation if n <= SIMULATED_PAIRS else _by_t_test
-    return rule(n, effect_nats, sd_nats, alpha, search_luck_nats)
+    return rule(n, effect_nats, sd_nats, alpha, search_luck_nats, lead)
 
 
 def replicates_needed(
@@ -76,6 +79,7 @@ def replicates_needed(
     *,
     alpha: float = 0.05,
     search_luck_nats: float = 0.0,
+    lead_nats: float | None = None,
     most: int = 1000,
 ) -> int | None:
     """Return the smallest number of pairs whose power is at least the wanted one.
@@ -88,7 +92,14 @@ def replicates_needed(
         raise ValueError(f"the power wanted lies between 0 and 1: it is {power_wanted}")
 
     def reached(n: int) -> float:
-        return power(n, effect_nats, sd_nats, alpha=alpha, search_luck_nats=search_luck_nats)
+        return power(
+            n,
+            effect_nats,
+            sd_nats,
+            alpha=alpha,
+            search_luck_nats=search_luck_nats,
+            lead_nats=lead_nats,
+        )
 
     # One by one where powers are simulated, since noise may break their order; then by halves.
     for n in range(1, min(SIMULATED_PAIRS, most) + 1):
@@ -106,6 +117,7 @@ def detectable_effect(
     *,
     alpha: float = 0.05,
     search_luck_nats: float = 0.0,
+    lead_nats: float | None = None,
 ) -> float | None:
     """Return the smallest effect that n pairs find with the power wanted; None if no effect does.
 
@@ -116,17 +128,26 @@ def detectable_effect(
     from scipy.optimize import brentq
 
     def missing(effect: float) -> float:
-        own = power(n, effect, sd_nats, alpha=alpha, search_luck_nats=search_luck_nats)
-        return own - power_wanted
+        found = power(
+            n,
+            effect,
+            sd_nats,
+            alpha=alpha,
+            search_luck_nats=search_luck_nats,
+            lead_nats=lead_nats,
+        )
+        return found - power_wanted
 
     # Ten times all the noise there is: found always, if n pairs can find anything.
-    most = 10.0 * float(np.hypot(sd_nats, search_luck_nats))
+    most = 10.0 * float(np.hypot(sd_nats, search_luck_nats)) + 10.0 * (lead_nats or 0.0)
     if missing(most) < 0:
         return None if most else 0.0
     return float(brentq(missing, 0.0, most, xtol=1e-4 * most)) if most else 0.0
 
 
-def _by_simulation(n: int, effect: float, sd: float, alpha: float, luck: float) -> float:
+def _by_simulation(
+    n: int, effect: float, sd: float, alpha: float, luck: float, lead: float
+) -> float:
     """Return the share of supported studies among simulated ones, the exact test run on each.
 
     Every call draws the same standard normals and n pairs are the first n of SIMULATED_PAIRS, so
@@ -141,11 +162,11 @@ def _by_simulation(n: int, effect: float, sd: float, alpha: float, luck: float) 
     p = np.concatenate([exact_sign_flip_p(block) for block in blocks])
     mean = differences.mean(axis=1)
     se = differences.std(axis=1, ddof=1) / np.sqrt(n)
-    wide = half_width(se, n, normal_quantile(alpha) * luck, 1 - alpha)
+    wide = half_width(se, n, lead, 1 - alpha)
     return float(np.mean((p <= alpha) & (mean + wide < 0)))
 
 
-def _by_t_test(n: int, effect: float, sd: float, alpha: float, luck: float) -> float:
+def _by_t_test(n: int, effect: float, sd: float, alpha: float, luck: float, lead: float) -> float:
     """Return the power with the paired t-test in place of the sign-flip test.
 
     Given the sample sd, both conditions say that the mean lies below a number, and the mean is
@@ -160,7 +181,7 @@ def _by_t_test(n: int, effect: float, sd: float, alpha: float, luck: float) -> f
     middle = (np.arange(QUANTILES) + 0.5) / QUANTILES
     chi_squared = 2 * gammaincinv(freedom / 2, middle)
     se = sd * np.sqrt(chi_squared / freedom / n)
-    needed = half_width(se, n, normal_quantile(alpha) * luck, 1 - alpha)
+    needed = half_width(se, n, lead, 1 - alpha)
     return float(ndtr((effect - needed) / spread).mean())
 
 

@@ -26,7 +26,6 @@ import pandas as pd
 from gsvae_tune.report import inference
 from gsvae_tune.report.audit import Compute, compute_of, unequal
 from gsvae_tune.report.pairs import METRICS, Pairs, confirmed_rows
-from gsvae_tune.report.power import normal_quantile
 from gsvae_tune.search.confirm import original, searched_arms
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.records import TrialState
@@ -87,6 +86,7 @@ class Comparison:
     p_better_low: float | None = None
     p_better_high: float | None = None
     search_luck_nats: float | None = None  # what repeated searches may move, as a sd
+    lead_nats: float | None = None  # what luck in searching may give, mean of both directions
     wide_low: float | None = None  # over seeds and searches, at the family's level
     wide_high: float | None = None
 
@@ -307,7 +307,8 @@ def _judge(
         p_better=_known(better[0]),
         p_better_low=_known(better[1]),
         p_better_high=_known(better[2]),
-        search_luck_nats=_known(sum(pairs.leads) / 2 / normal_quantile(level)),
+        search_luck_nats=_known(pairs.luck),
+        lead_nats=_known(sum(pairs.leads) / 2),
         wide_low=_known(effect - down),
         wide_high=_known(effect + up),
     )

@@ -62,7 +62,13 @@ def test_the_promise_is_the_calculators(config):
     assert null.search_luck_nats > 0
     effect = calibration.detectable(config.protocol, null)
     each = [
-        power(10, effect, one.sd_nats, search_luck_nats=one.search_luck_nats)
+        power(
+            10,
+            effect,
+            one.sd_nats,
+            search_luck_nats=one.search_luck_nats,
+            lead_nats=one.lead_nats,
+        )
         for (one,) in (pilot.comparisons for pilot in pilots)
     ]
     assert calibration.promise(config.protocol, pilots, effect) == pytest.approx(np.mean(each))
@@ -70,7 +76,7 @@ def test_the_promise_is_the_calculators(config):
 
 
 def test_the_command(capsys, tmp_path):
-    words = ["calibrate", "smoke", "--studies", "2", "--trials", "3", "--json",
+    words = ["calibrate", "smoke", "--studies", "2", "--trials", "4", "--json",
              "--set", "protocol.replicates=10"]  # fmt: skip
     assert guarded(lambda **how: app(args=words, **how)) == 0
     found = json.loads(capsys.readouterr().out)

@@ -314,19 +314,19 @@ def test_searching_on_after_a_verdict(tmp_path):
         built = summary.export(config, done.paths, None)
         return config, done, summary.judge(config, done.paths, None, built)
 
-    short = {"search.trials": 3, "protocol.until": "verdict", "protocol.replicates": 10}
+    short = {"search.trials": 6, "protocol.until": "verdict", "protocol.replicates": 10}
     config, done, first = go(**short)
     assert [one.verdict for one in first.comparisons] == ["supported"]
     written = done.paths.verdict.read_bytes()
     longer = short | {"search.trials": 30}
-    with pytest.raises(InputError, match="after 6 trials; what 54 more find"):
+    with pytest.raises(InputError, match="after 12 trials; what 48 more find"):
         go(**longer)
     config, done, none = go(**longer | {"protocol.until": "confirm"})
     assert none is None  # the newly best are confirmed and not tested
     assert done.paths.verdict.read_bytes() == written
     seen = summary.status(config, done.paths, None)
     assert seen.verdicts == {"pair - fixed-factor": "supported, before the search went on"}
-    with pytest.raises(InputError, match="after 6 trials; what 54 more find"):
+    with pytest.raises(InputError, match="after 12 trials; what 48 more find"):
         go(**longer)
     _, done, second = go(**longer | {"protocol.reopen_test": "to show what it does"})
     assert done.tested > 0

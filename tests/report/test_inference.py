@@ -21,6 +21,7 @@ from gsvae_tune.report.inference import (
     probability_better,
     rank_stability,
     search_lead,
+    search_luck,
     sign_flip_p,
     smallest_p,
     winners_curse,
@@ -346,6 +347,23 @@ def test_a_lead_needs_finished_trials_on_both_sides():
     assert search_lead([4.0, NAN, 0.0, INF], 2, 0.2) == search_lead([4.0, 0.0], 2, 0.2)
     for values, others in (([], 5), ([1.0], 1), ([1.0, NAN], 1), ([1.0, 2.0, 3.0], 0)):
         assert math.isnan(search_lead(values, others, 0.025))
+
+
+def test_luck_of_two_and_three_trials_by_hand():
+    # Both draws are the worse one with probability 1/4: 4 x sqrt(1/4 x 3/4).
+    assert search_luck([105.0, 101.0]) == pytest.approx(math.sqrt(3))
+    # The minimum is 0, 1, 2 with probability 19/27, 7/27, 1/27: mean 9/27, mean square 11/27.
+    assert search_luck([2.0, 0.0, 1.0]) == pytest.approx(math.sqrt(11 / 27 - 1 / 9))
+    assert search_luck([1e9 + 4, 1e9]) == pytest.approx(math.sqrt(3))
+    assert search_luck([4.0, NAN, 0.0, INF]) == search_luck([4.0, 0.0])
+    for values in ([], [1.0], [1.0, NAN]):
+        assert math.isnan(search_luck(values))
+
+
+def test_luck_is_the_spread_of_resampled_minima():
+    values = 100 + np.random.default_rng(5).gamma(2.0, 3.0, 20)
+    draws = np.random.default_rng(1).choice(values, (50_000, 20)).min(axis=1)
+    assert search_luck(values) == pytest.approx(draws.std(), rel=0.03)
 
 
 def test_the_half_width_holds_seeds_and_searches():

@@ -27,7 +27,7 @@ def test_a_confirmed_study_is_its_own_pilot():
     assert (one.arm, one.baseline, one.pilot, one.pairs) == ("pair", "fixed-factor", "confirm", 10)
     assert one.sd_nats == pytest.approx(own(0.2).std(ddof=1))
     assert one.search_luck_nats == seen.search_luck_nats
-    luck = {"search_luck_nats": seen.search_luck_nats}
+    luck = {"search_luck_nats": seen.search_luck_nats, "lead_nats": seen.lead_nats}
     assert one.power_now == power(10, 0.2, one.sd_nats, alpha=0.05, **luck)
     assert one.replicates == replicates_needed(0.2, one.sd_nats, 0.8, alpha=0.05, **luck)
     # one confirmation of ten replicates took 60 s in each arm

@@ -43,8 +43,8 @@ def test_known_numbers_of_pairs_for_a_power_of_80_percent(effect, n):
 @pytest.mark.parametrize("luck", [0.0, 0.2, 0.4])
 @pytest.mark.parametrize("effect", [0.0, 0.5, 0.7, 0.9, 1.2])
 def test_at_twelve_pairs_the_t_test_stands_for_the_sign_flip_test(effect, luck):
-    exact = _by_simulation(12, effect, 1.0, 0.05, luck)
-    assert exact == pytest.approx(_by_t_test(12, effect, 1.0, 0.05, luck), abs=0.02)
+    exact = _by_simulation(12, effect, 1.0, 0.05, luck, 2 * luck)
+    assert exact == pytest.approx(_by_t_test(12, effect, 1.0, 0.05, luck, 2 * luck), abs=0.02)
 
 
 @pytest.mark.parametrize(("n", "luck"), [(8, 0.0), (8, 0.5), (15, 0.3)])
@@ -177,3 +177,19 @@ def test_the_detectable_effect_is_the_one_found_with_that_power(n):
     assert detectable_effect(n, 0.0) == 0.0
     with pytest.raises(ValueError, match="power wanted"):
         detectable_effect(n, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("n", [10, 40])
+def test_a_lead_is_asked_for_beside_what_seeds_ask_for(n):
+    assert power(n, 1.0, 0.3, lead_nats=0.0) == power(n, 1.0, 0.3)
+    assert power(n, 1.0, 0.3, search_luck_nats=0.2) == pytest.approx(
+        power(n, 1.0, 0.3, search_luck_nats=0.2, lead_nats=0.2 * stats.norm.ppf(0.975))
+    )
+    assert power(n, 1.0, 0.01, lead_nats=1.1) == 0.0
+    assert power(n, 1.0, 0.01, lead_nats=0.9) == 1.0
+    ceiling = stats.norm.cdf((1.0 - 0.6) / 0.5)
+    asked = power(100_000, 1.0, 1.0, search_luck_nats=0.5, lead_nats=0.6)
+    assert asked == pytest.approx(ceiling, abs=1e-3)
+    assert replicates_needed(1.0, 0.1, lead_nats=1.1) is None
+    effect = detectable_effect(n, 0.3, lead_nats=0.5)
+    assert power(n, effect, 0.3, lead_nats=0.5) == pytest.approx(0.8, abs=0.01)
