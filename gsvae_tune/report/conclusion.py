@@ -159,10 +159,10 @@ def _compute(verdict: Verdict) -> Table:
 
 def _legend(verdict: Verdict) -> str:
     seen = "which nothing had seen" if verdict.reopened is None else "not for the first time"
-    level = 1 - verdict.alpha / max(1, len(verdict.comparisons))
+    level = 100 * (1 - verdict.alpha / max(1, len(verdict.comparisons)))
     return (
         "Each arm's best configurations were trained again on fresh seeds and measured on the test "
-        f"split, {seen}. A difference below 0: the first is better. In brackets its {level:.4g} "
+        f"split, {seen}. A difference below 0: the first is better. In brackets its {level:.4g} % "
         "interval over seeds and over what searching again may change; p over seeds alone, by the "
         f"sign-flip test, Holm over {len(verdict.comparisons)}. [bold]supported[/bold]: better, "
         "beyond both. [bold]not supported[/bold]: worse, or no gain that matters. "
