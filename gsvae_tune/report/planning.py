@@ -168,7 +168,7 @@ def plan_tables(
             "-" if one.lead_nats is None else f"{one.lead_nats:.3f}",
             "-" if one.power_now is None else f"{one.power_now:.0%}",
             "-" if one.detectable_nats is None else f"{one.detectable_nats:.2f}",
-            "-" if one.sd_nats is None else enough,
+            "-" if one.lead_nats is None else enough,
             "-" if one.device_hours is None else f"{one.device_hours:.2g}",
         )
     yield table
@@ -181,7 +181,9 @@ def plan_tables(
         f"finds with probability {power_wanted:.0%}. A comparison's own level is "
         f"{config.protocol.alpha / max(1, len(plans)):.3g} (Holm over {len(plans)})."
     )
-    if any(one.replicates is None and one.sd_nats is not None for one in plans):
+    if any(one.lead_nats is None for one in plans):
+        yield "lead -: too few trials were searched to know it; search longer (--trials)."
+    if any(one.replicates is None and one.lead_nats is not None for one in plans):
         yield (
             f"over {MOST}: the luck of the search hides such a difference from any number of "
             "seeds; search longer (--trials)."
