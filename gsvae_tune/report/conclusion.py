@@ -26,7 +26,10 @@ def verdict_tables(
     if verdict.comparisons:
         yield _differences(verdict)
     for one in verdict.comparisons:
-        yield f"[bold]{one.arm} - {one.baseline}: {one.verdict}.[/bold] {escape(one.reason)}"
+        yield (
+            f"[bold]{one.arm} - {one.baseline}: {one.verdict}.[/bold] {escape(one.reason)}"
+            f"{_other_than_finalist(verdict, one)}"
+        )
     if not verdict.comparisons:
         yield "One arm alone: there is nothing to compare it with."
     yield _measured(verdict)
@@ -36,6 +39,14 @@ def verdict_tables(
         yield f"[bold]Nothing was trained[/bold]: the numbers come from {escape(seen.simulated)}."
     else:
         yield _legend(verdict)
+
+
+def _other_than_finalist(verdict: Verdict, one: Comparison) -> str:
+    """Say so where it is not the finalists that are compared."""
+    finalist = verdict.arms[one.arm].finalist
+    if finalist is None or one.arm_trial == finalist.number:
+        return ""
+    return f" (On trial #{one.arm_trial}, which the search liked best.)"
 
 
 def _settings(

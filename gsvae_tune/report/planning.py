@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.table import Table
 
-from gsvae_tune.report.pairs import leads_of, luck_of
+from gsvae_tune.report.pairs import leads_of, luck_of, scores_of
 from gsvae_tune.report.power import detectable_effect, power, replicates_needed
 from gsvae_tune.report.verdict import Verdict, family
 from gsvae_tune.search.confirm import original
@@ -112,7 +112,7 @@ def _pilot(
         if (one.arm, one.baseline) == names and one.sd_nats is not None:
             return "confirm", one.n, one.sd_nats, one.search_luck_nats, one.lead_nats
     trials, replicates = tables["trials"], tables["replicates"]
-    columns, searched = [], []
+    columns = []
     for name in names:
         own = trials[(trials.arm == original(config, name)) & (trials.phase == "search")]
         values = own.set_index("number").value.dropna()
@@ -121,13 +121,13 @@ def _pilot(
         rows = replicates[(replicates.arm == own.arm.iloc[0]) & (replicates.phase == "search")]
         best = rows[rows.number == values.idxmin()].set_index("replicate")
         columns.append(best.val_neg_elbo_nats)
-        searched.append(values.to_numpy())
     differences = (columns[0] - columns[1]).dropna()
     if original(config, names[0]) == original(config, names[1]) or len(differences) < 2:
         return "search", len(differences), None, None, None  # a control has not been trained yet
     level = config.protocol.alpha / max(1, len(family(config)))
-    lead = sum(leads_of(searched[0], searched[1], level / 2)) / 2
-    sd, luck = float(differences.std()), luck_of(*searched)
+    ours, theirs = (scores_of(config, name, trials) for name in names)
+    lead = sum(leads_of(ours, theirs, level / 2)) / 2
+    sd, luck = float(differences.std()), luck_of(ours, theirs)
     if math.isnan(lead) or math.isnan(luck):
         return "search", len(differences), sd, None, None
     return "search", len(differences), sd, luck, lead

@@ -24,6 +24,7 @@ number as an order of magnitude.
 from __future__ import annotations
 
 from bisect import bisect_left
+from functools import partial
 
 import numpy as np
 
@@ -91,15 +92,14 @@ def replicates_needed(
     if not 0 < power_wanted < 1:
         raise ValueError(f"the power wanted lies between 0 and 1: it is {power_wanted}")
 
-    def reached(n: int) -> float:
-        return power(
-            n,
-            effect_nats,
-            sd_nats,
-            alpha=alpha,
-            search_luck_nats=search_luck_nats,
-            lead_nats=lead_nats,
-        )
+    reached = partial(
+        power,
+        effect_nats=effect_nats,
+        sd_nats=sd_nats,
+        alpha=alpha,
+        search_luck_nats=search_luck_nats,
+        lead_nats=lead_nats,
+    )
 
     # One by one where powers are simulated, since noise may break their order; then by halves.
     for n in range(1, min(SIMULATED_PAIRS, most) + 1):
@@ -128,14 +128,8 @@ def detectable_effect(
     from scipy.optimize import brentq
 
     def missing(effect: float) -> float:
-        found = power(
-            n,
-            effect,
-            sd_nats,
-            alpha=alpha,
-            search_luck_nats=search_luck_nats,
-            lead_nats=lead_nats,
-        )
+        luck = search_luck_nats
+        found = power(n, effect, sd_nats, alpha=alpha, search_luck_nats=luck, lead_nats=lead_nats)
         return found - power_wanted
 
     # Ten times all the noise there is: found always, if n pairs can find anything.

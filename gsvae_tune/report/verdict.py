@@ -81,6 +81,8 @@ class Comparison:
     paired: bool
     verdict: Word
     reason: str
+    arm_trial: int | None = None  # the configurations compared
+    baseline_trial: int | None = None
     sd_nats: float | None = None  # of the paired differences
     p_better: float | None = None  # share of pairs in which the arm is better, ties a half
     p_better_low: float | None = None
@@ -162,11 +164,12 @@ def decide(
         for arm, known in arms.items()
     }
     declared = family(config)
+    compared = {names: _compared(config, names, numbers, chosen) for names in declared}
     pairs = {
         names: Pairs.of(
             config,
             names,
-            _compared(config, names, numbers, chosen),
+            compared[names],
             trials,
             replicates,
             level=config.protocol.alpha / len(declared) / 2,
@@ -176,7 +179,7 @@ def decide(
     # The family is what was declared, also where a comparison came to nothing.
     adjusted = inference.holm([math.nan if pair.p is None else pair.p for pair in pairs.values()])
     comparisons = [
-        _judge(config, names, pair, _known(p_holm), arms, reopened, len(pairs))
+        _judge(config, names, compared[names], pair, _known(p_holm), arms, reopened, len(pairs))
         for (names, pair), p_holm in zip(pairs.items(), adjusted.tolist(), strict=True)
     ]
     return Verdict(
@@ -267,6 +270,7 @@ def _finalist(
 def _judge(
     config: StudyConfig,
     names: tuple[str, str],
+    trials_compared: Sequence[int | None],
     pairs: Pairs,
     p_holm: float | None,
     arms: Mapping[str, ArmVerdict],
@@ -303,6 +307,8 @@ def _judge(
         paired=pairs.paired,
         verdict=word,
         reason=reason,
+        arm_trial=trials_compared[0],
+        baseline_trial=trials_compared[1],
         sd_nats=_known(error * math.sqrt(n)),
         p_better=_known(better[0]),
         p_better_low=_known(better[1]),

@@ -255,6 +255,7 @@ def test_a_yoked_control_stands_beside_its_originals_finalist():
     assert verdict.arms["yoked"].finalist.number == verdict.arms["pair"].finalist.number == 2
     feedback = verdict.comparisons[2]
     assert feedback.search_luck_nats == 0.0  # one configuration: no search between them
+    assert (feedback.arm_trial, feedback.baseline_trial) == (2, 2)  # what the search liked best
     assert feedback.verdict == "supported"
     assert verdict.arms["yoked"].compute == verdict.arms["pair"].compute
 
