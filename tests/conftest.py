@@ -23,3 +23,16 @@ def real_data():
         if folder is not None and (folder / "mnist").is_dir():
             return folder
     pytest.skip("no folder with the published mnist files: set GSVAE_DATA to one")
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL server of this session; absent, its tests skip. Leave it running."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: the extra postgresql")
+    from tests.search.postgres import Server, binaries
+
+    if binaries() is None:
+        pytest.skip("no PostgreSQL server is installed here")
+    server = Server()
+    yield server
+    server.close()

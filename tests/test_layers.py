@@ -10,7 +10,7 @@ import pytest
 import gsvae_tune
 
 ROOT = Path(gsvae_tune.__file__).parent
-ORDER = ["study", "tau", "vae", "search", "report", "execution", "bench", "cli"]
+ORDER = ["study", "tau", "vae", "search", "report", "execution", "doctor", "bench", "cli"]
 SIBLINGS = [{"execution", "report"}]
 OWNERS = {
     "ray": {"execution", "bench"},

@@ -81,7 +81,13 @@ def _raytune(study: StudyConfig, trials: int, epochs: int, splits: Splits, slots
     def objective(config: dict[str, Any], *, splits: Splits) -> dict[str, float]:
         return {"loss": train(study, epochs, splits, **config)}
 
-    ray.init(num_cpus=slots, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=slots,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+    )
     with tempfile.TemporaryDirectory() as folder:
         tune.Tuner(
             tune.with_resources(tune.with_parameters(objective, splits=splits), {"cpu": 1}),

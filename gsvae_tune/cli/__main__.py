@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
+from typing import Any
 
-from gsvae_tune.cli import catalogue, measuring, studies  # noqa: F401 - they register their verbs
-from gsvae_tune.cli.application import app, guarded
+from gsvae_tune.cli.arguments import hide_passwords
 
 
 def main() -> None:
     """Turn user errors into one message and an exit code."""
-    sys.exit(guarded(app))
+    hide_passwords()
+    application = _application()
+    sys.exit(application.guarded(application.app))
+
+
+def _application() -> ModuleType:
+    """Import all verbs, which takes long beside the hiding of a password."""
+    from gsvae_tune.cli import application, catalogue, copying, doctoring, measuring, studies  # noqa: F401
+
+    return application
+
+
+def __getattr__(name: str) -> Any:
+    """Give `app` and `guarded` to those who call the application themselves."""
+    if name in {"app", "guarded"}:
+        return getattr(_application(), name)
+    raise AttributeError(name)
 
 
 if __name__ == "__main__":

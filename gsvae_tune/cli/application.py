@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from gsvae_tune import __version__
 from gsvae_tune.study.errors import ExitCode, InputError, UserError
+from gsvae_tune.study.faults import Fault, is_disk_full
 
 if TYPE_CHECKING:
     from gsvae_tune.study.paths import StudyPaths
@@ -29,9 +31,35 @@ _ClickError: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
+# Control characters but newline and tab, what turns the direction of writing, and surrogates,
+# which no terminal's encoding takes.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def harmless(text: str) -> str:
+    """Return the text with every character that could command a terminal replaced by U+FFFD."""
+    return _UNSAFE.sub("\ufffd", text)
+
+
+class SafeConsole(Console):
+    """A console on which text commands nothing: names, paths and errors come from outside."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render; rich's own commands, such as those that move the cursor, pass."""
+        for segment in super().render(renderable, options):
+            if segment.control or not _UNSAFE.search(segment.text):
+                yield segment
+            else:
+                yield Segment(harmless(segment.text), segment.style)
+
+
 # No emoji codes: a path may hold what looks like one.
-console = Console(emoji=False)
-errors = Console(stderr=True, emoji=False)
+console = SafeConsole(emoji=False)
+errors = SafeConsole(stderr=True, emoji=False)
 
 StorageFlag = Annotated[
     str | None, typer.Option(help="Optuna storage URL, if the study has one.", metavar="URL")
@@ -73,10 +101,14 @@ def guarded(call: Callable[..., Any]) -> int:
         return int(error.exit_code)
     except OSError as error:
         # A file system's refusal that no one nearer to it explained.
-        errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = is_disk_full(error)
+        said = Fault.DISK_FULL.says(str(error)) if full else str(error)
+        if full:
+            said += "\n  next:  make room, then run the same command again; nothing is lost"
+        errors.print(f"error: {said}", highlight=False, markup=False, soft_wrap=True)
         return int(ExitCode.UNFINISHED if full else ExitCode.WRONG_INPUT)
     except _ClickError as error:
+        error.message = harmless(error.message)  # it quotes the command line
         error.show()
         return int(ExitCode.WRONG_INPUT)
     except (typer.Abort, KeyboardInterrupt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from gsvae_tune.cli.application import app, console, errors
+from gsvae_tune.cli.application import app, console, errors, harmless
 from gsvae_tune.study.errors import InputError
 
 data_app = typer.Typer(help="Data sets: where they are, and fetching them.", no_args_is_help=True)
@@ -28,7 +29,7 @@ def spaces(
     if study is not None:
         path = studies.find(study)
         studies.load(study)
-        sys.stdout.write(path.read_text(encoding="utf-8"))
+        sys.stdout.write(harmless(path.read_text(encoding="utf-8")))
         return
     table = Table()
     for column in ("study", "arms", "what it is"):
@@ -77,8 +78,9 @@ def data_fetch(
         place = None if data_dir is None else expand(data_dir, "--data-dir")
         target = fetching.fetch(source, place, lambda size: bar.update(task, completed=size))
     console.print(f"{source} is in {target}", highlight=False, markup=False, soft_wrap=True)
-    where = "" if data_dir is None else f" --data-dir {data_dir}"
-    console.print(f"next: gsvae-tune run {source}{where}", highlight=False, markup=False)
+    where = [] if data_dir is None else ["--data-dir", data_dir]
+    command = shlex.join(["gsvae-tune", "run", source, *where])
+    console.print(f"next: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
 @data_app.command("list")

@@ -168,8 +168,15 @@ def _show_result(config: StudyConfig, done: Run) -> None:
     """Write a study's tables and verdict and show what a run found."""
     from gsvae_tune.execution.progress import duration
     from gsvae_tune.report import conclusion, summary
+    from gsvae_tune.report.troubles import trouble_tables
+    from gsvae_tune.search.storage import open_storage
 
-    tables = summary.export(config, done.paths, config.storage)
+    storage = open_storage(
+        config.storage, done.paths, must_exist=True,
+        patience_s=config.resources.storage_patience_s,
+        notify=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+    )  # fmt: skip
+    tables = summary.export(config, done.paths, storage)
     if not done.trained and not done.tested:
         console.print(
             f"study {config.name} is finished already: nothing to do", highlight=False, markup=False
@@ -190,22 +197,25 @@ def _show_result(config: StudyConfig, done: Run) -> None:
         )
     verdict = None
     if config.protocol.until == "verdict":
-        verdict = summary.judge(config, done.paths, config.storage, tables)
-    seen = summary.status(config, done.paths, config.storage)
+        verdict = summary.judge(config, done.paths, storage, tables)
+    seen = summary.status(config, done.paths, storage)
     for part in summary.search_result(seen, tables["replicates"], alone=verdict is None):
         console.print(part, highlight=False)
     if verdict is not None:
         for part in conclusion.verdict_tables(verdict, seen, tables["trials"]):
             console.print(part, highlight=False)
+    for part in trouble_tables(tables["trials"]):
+        console.print(part, highlight=False)
 
 
 def _command(study: str, overrides: Mapping[str, tuple[Any, str]]) -> str:
     """Return the `run` command with these flags, as a shell takes it."""
-    from gsvae_tune.search.storage import without_password
+    from gsvae_tune.study.passwords import without_password
 
     words = ["gsvae-tune", "run", study]
     for key, (value, flag) in overrides.items():
-        shown = without_password(str(value)) if key == "storage" else value
+        secret = key == "storage" and isinstance(value, str)
+        shown = without_password(value) if secret else value
         name, sets, _ = flag.partition(" ")
         words += [name, f"{key}={json.dumps(shown)}" if sets else str(shown)]
     return shlex.join(words)
@@ -299,7 +309,7 @@ def plan(
             console.print(
                 f"next: the command that began this study, with --set protocol.replicates={most} "
                 f"--seed {config.seed + 1} --name {config.name}-{config.seed + 1}",
-                highlight=False, soft_wrap=True,
+                highlight=False, markup=False, soft_wrap=True,
             )  # fmt: skip
     if as_json:
         sys.stdout.write(json.dumps(answers, indent=2) + "\n")

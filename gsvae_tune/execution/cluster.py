@@ -17,6 +17,7 @@ from gsvae_tune.study.config import ResourcesConfig
 def running_ray(wanted: ResourcesConfig) -> Iterator[tuple[float, float]]:
     """Start Ray here or join the cluster that RAY_ADDRESS names; give its CPUs and GPUs."""
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    environment.close_token_file()
     owned = not ray.is_initialized()
     if owned:
         with _uninterrupted():
@@ -24,6 +25,7 @@ def running_ray(wanted: ResourcesConfig) -> Iterator[tuple[float, float]]:
                 ray.init(**quiet)
             else:
                 ray.init(
+                    address="local",  # and not to some cluster that happens to run here
                     num_cpus=wanted.cpus,
                     num_gpus=wanted.gpus,
                     include_dashboard=False,

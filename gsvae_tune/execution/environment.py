@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
+from pathlib import Path
 
 _ALWAYS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # we write our own records
@@ -23,6 +25,14 @@ _ALWAYS = {
 def on_cluster() -> bool:
     """Whether a Ray cluster is named to run on; else Ray is started here, for this study."""
     return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def close_token_file() -> None:
+    """Let nobody else read the token that Ray keeps for this user: Ray itself leaves it open."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    with suppress(OSError):  # none there, or somebody else's
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def prepare() -> None:

@@ -236,7 +236,7 @@ class PlainView:
         if ended is not None:
             which, result = ended
             value = "" if result.value is None else f" {result.value:.3f} nats"
-            why = f" ({result.error})" if result.error else ""
+            why = "".join(f" ({said})" for said in (result.error, result.note) if said)
             self._say(f"{which.arm} {which} {result.state.value}{value}{why}")
         if ended is not None or time.monotonic() - self._shown > PLAIN_S:
             self._say(self._progress.line())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from gsvae_tune.execution.cluster import interruptible, running_ray
+from gsvae_tune.execution.halting import disk_full
 from gsvae_tune.execution.objectives import Objective, load_objective
 from gsvae_tune.execution.progress import ArmProgress, StudyProgress, Which, make_view
 from gsvae_tune.execution.resources import TrialResources, plan
@@ -30,16 +31,18 @@ from gsvae_tune.search.storage import (
 )
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.faults import is_disk_full
+from gsvae_tune.study.lease import Lease, driver_lease
 from gsvae_tune.study.openings import open_for, refuse_second
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TestResult, TrialResult, TrialState
-from gsvae_tune.study.studyfile import DataFacts, check_study, driver_lock, write_study
+from gsvae_tune.study.studyfile import DataFacts, check_study, write_study
 from gsvae_tune.vae.data import Splits, load_splits
 
 if TYPE_CHECKING:
     from gsvae_tune.execution.simulation import Simulated
 
-_QUICK_S = 0.05  # data that are not there show within this time
+_QUICK_S = 1.5  # a user's own images show within this time whether they can be read
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class _Study:
 
     config: StudyConfig
     paths: StudyPaths
+    lease: Lease
     storage: Storage
     owner: str
     console: Console
@@ -91,20 +95,31 @@ def run_study(config: StudyConfig, console: Console) -> Run:
     Raises:
         InputError: data, folder, storage or resources are not usable, the folder holds another
             study, or the test split is open and more is to be searched.
-        UnfinishedError: Ray stopped; everything finished is kept.
+        UnfinishedError: something stopped the run; everything finished is kept.
         KeyboardInterrupt: on Ctrl-C and on SIGTERM; everything finished is kept.
     """
     paths = StudyPaths.of(config.out, config.name)
+    try:
+        return _run(config, paths, console)
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(paths, 0, str(error)) from error
+        raise
+
+
+def _run(config: StudyConfig, paths: StudyPaths, console: Console) -> Run:
     objective = load_objective(config) if config.simulate else None
     with ExitStack() as stack:
         stack.enter_context(interruptible())
-        stack.enter_context(driver_lock(paths))
-        loading = stack.enter_context(ThreadPoolExecutor(1)).submit(_load, config)
+        lease = stack.enter_context(driver_lease(paths, lambda text: _say(console, text)))
+        thread = stack.enter_context(ThreadPoolExecutor(1))
+        loading = thread.submit(_load, config)
+        thread.submit(_import_what_trains, config)
         machine = _Machine(config, stack)
-        if objective is None and not paths.exists() and not _failed_at_once(loading):
+        if objective is None and not paths.exists() and not _failed_at_once(config, loading):
             machine.start()  # a new study will train: Ray starts while the data load
         splits = loading.result()
-        study = _open(config, paths, splits or NoData(), console)
+        study = _open(config, paths, lease, splits or NoData(), console)
         ledger = Ledger(config, paths, study.storage, study.owner)
         trained, tested, simulated = 0, 0, None
         if ledger.remaining and objective is not None:
@@ -127,7 +142,7 @@ class NoData:
 
 
 def _load(config: StudyConfig) -> Splits | None:
-    """Load the data and, for later, the modules that take long to import; None to simulate."""
+    """Load the data; None to simulate."""
     if config.simulate:
         return None
     splits = load_splits(config.data, config.seed)
@@ -138,22 +153,34 @@ def _load(config: StudyConfig) -> Splits | None:
             where=config.name,
             legal=f"at most {len(splits.train)}",
         )
-    import gsvae_tune.execution.tuning  # noqa: F401
-
     return splits
 
 
-def _failed_at_once(loading: Future[Splits | None]) -> bool:
-    wait([loading], timeout=_QUICK_S)
+def _import_what_trains(config: StudyConfig) -> None:
+    """Import, while Ray starts, what takes long to import."""
+    if not config.simulate:
+        import gsvae_tune.execution.tuning  # noqa: F401
+
+
+def _failed_at_once(config: StudyConfig, loading: Future[Splits | None]) -> bool:
+    """Whether the images are found wanting before Ray is started, which cannot be called off."""
+    if config.data.source != "digits":
+        wait([loading], timeout=_QUICK_S)
     return loading.done() and loading.exception() is not None
 
 
-def _open(config: StudyConfig, paths: StudyPaths, facts: DataFacts, console: Console) -> _Study:
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _open(
+    config: StudyConfig, paths: StudyPaths, lease: Lease, facts: DataFacts, console: Console
+) -> _Study:
     """Check that all that is there is this study's; from here on the folder is."""
     owner = check_study(paths, config, facts)
     if config.storage is None:
         mend_journal(paths)
-    study = _Study(config, paths, open_storage(config.storage, paths), owner, console)
+    study = _Study(config, paths, lease, open_storage(config.storage, paths), owner, console)
     before = study.rows()
     if config.protocol.until == "verdict":
         searched = count_searched(before)
@@ -197,7 +224,9 @@ def _train(study: _Study, ledger: Ledger, splits: Splits, resources: TrialResour
     progress = StudyProgress(study.config, _arms_so_far(study), resources.slots)
     _announce(study, resources)
     with make_view(progress, study.console) as view:
-        return search(study.config, study.paths, splits, ledger, resources, progress, view)
+        return search(
+            study.config, study.paths, splits, ledger, study.lease, resources, progress, view
+        )
 
 
 def _simulate(study: _Study, ledger: Ledger, objective: Objective) -> Simulated:
@@ -218,7 +247,8 @@ def _simulate(study: _Study, ledger: Ledger, objective: Objective) -> Simulated:
             progress.ended(_which(assignment), result)
             view.changed()  # and no line for each of thousands
 
-        searcher = LedgerSearcher(ledger, study.paths)
+        give_up_after = study.config.faults.give_up_after
+        searcher = LedgerSearcher(ledger, study.paths, study.lease, give_up_after)
         return simulate(searcher, objective, slots, study.paths, started, ended)
 
 

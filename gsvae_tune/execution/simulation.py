@@ -67,6 +67,8 @@ def simulate(
             started(assignment)
             heapq.heappush(running, (done.wall_s + result.wall_s, name, assignment, result))
         if not running:
+            if searcher.halt is not None:
+                raise searcher.halt
             return done
         done.wall_s, name, assignment, result = heapq.heappop(running)
         folder = paths.trial(assignment.arm, assignment.number, assignment.phase)

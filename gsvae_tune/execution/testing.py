@@ -135,7 +135,7 @@ def _measure(
     """Measure one replicate's better branch on the test images, in a worker."""
     import torch
 
-    from gsvae_tune.execution.trial import device_for
+    from gsvae_tune.execution.memory import device_for
     from gsvae_tune.vae import checkpoint
     from gsvae_tune.vae.evaluation import evaluate_test, rebuild
 

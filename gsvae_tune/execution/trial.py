@@ -8,7 +8,6 @@ a finished one reads its result.
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 import traceback
@@ -19,20 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from gsvae_tune.execution.resources import one_of
-from gsvae_tune.search.arms import ARMS
+from gsvae_tune.execution.memory import device_for, host_limit, is_out_of_memory, what_fits
+from gsvae_tune.execution.restoring import read_notes, restore, save
+from gsvae_tune.search.arms import arm_of
 from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.faults import Fault, is_disk_full
+from gsvae_tune.study.fence import Claim, FencedError
 from gsvae_tune.study.paths import TrialPaths
 from gsvae_tune.study.records import (
     TrialResult,
     TrialState,
     json_line,
-    keep_lines,
     read_json,
     read_json_lines,
+    write_atomic,
 )
 from gsvae_tune.study.seeds import replicate_seed
-from gsvae_tune.vae import checkpoint
 from gsvae_tune.vae.data import Splits
 from gsvae_tune.vae.epoch import EpochRecord
 from gsvae_tune.vae.memory import keep_freed_memory
@@ -41,7 +42,10 @@ from gsvae_tune.vae.training import PairTraining
 Report = Callable[[dict[str, Any]], None]
 
 _REPORT_S = 0.5  # the live table needs no more
-_HEADROOM = 1.05  # memory over what a rehearsal took
+
+
+class _TimeLimitError(Exception):
+    """The trial has trained for as long as it may."""
 
 
 def run_trial(
@@ -53,11 +57,14 @@ def run_trial(
     gpu_fraction: float,
     every_epoch: bool,
     report: Report,
-) -> TrialResult:
+    pause: Callable[[str], None],
+    term: int,
+) -> TrialResult | None:
     """Train what is left of a trial, write its result and return it.
 
     A trial that fails by an exception of its own writes that as its result: one bad
-    configuration never stops a study.
+    configuration never stops a study. Where the disk is full, it calls ``pause`` and returns
+    None: what it lacks is not its fault, and it goes on when the study does.
 
     Args:
         assigned: arm, phase, number and params as the ledger handed them out.
@@ -67,63 +74,86 @@ def run_trial(
         gpu_fraction: this trial's share of a GPU's memory, enforced; 0 trains on the CPU.
         every_epoch: report each epoch (schedulers need it), else about twice a second.
         report: called with the progress of an epoch.
+        pause: called with why the trial cannot go on, nor any other.
+        term: of the driver that handed the trial out.
 
     Raises:
         RuntimeError: config.json is not what the search suggested.
+        FencedError: another process took the trial over.
         OSError: the folder cannot be written.
     """
+    try:
+        return _run(assigned, study, splits, paths, gpu_fraction, every_epoch, report, term)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise  # the disk's fault and not the configuration's: Tune tries again
+        pause(str(error))
+        return None
+
+
+def _run(
+    assigned: Mapping[str, Any],
+    study: StudyConfig,
+    splits: Splits,
+    paths: TrialPaths,
+    gpu_fraction: float,
+    every_epoch: bool,
+    report: Report,
+    term: int,
+) -> TrialResult:
     config = read_json(paths.config)
     config = {"phase": "search"} | config  # as it was before there were phases
     seen = {key: config[key] for key in ("arm", "phase", "number", "params")}
     if seen != dict(assigned):
         raise RuntimeError(f"{paths.config} says {seen}, the search suggested {dict(assigned)}")
+    claim = Claim(paths, term).take()
     finished = TrialResult.read(paths.result)
     if finished is not None:
         return finished
     started = time.perf_counter()
     keep_freed_memory()
     device = device_for(gpu_fraction)
-    out_of_memory = False
+    memory: Fault | None = None
     try:
-        result = _train(config, study, splits, paths, device, every_epoch, report)
-    except OSError:
-        raise  # the disk's fault and not the configuration's: Tune tries again
-    except Exception as error:  # noqa: BLE001 - becomes the trial's recorded end
-        paths.error.write_text(traceback.format_exc(), encoding="utf-8")
-        message = f"{type(error).__name__}: {error}".splitlines()[0]
-        out_of_memory = isinstance(error, torch.OutOfMemoryError)
-        last = list(read_json_lines(paths.epochs))[-1:]
-        result = TrialResult(
-            state=TrialState.FAILED,
-            value=None,
-            error=message,
-            epochs=last[0]["epoch"] if last else 0,
-            steps=last[0]["steps"] if last else 0,
-            wall_s=time.perf_counter() - started,
-            device=str(device),
-        )
-    if out_of_memory:  # asked only now: the exception held on to the training's memory
-        fits = _what_fits(lambda: _training(config, study, splits, device), device)
-        result = replace(result, error=f"out of memory on {gpu_fraction:g} of a GPU; {fits}")
-    result.write(paths.result)
+        with host_limit(study.faults.trial_memory_gb if device.type == "cpu" else None):
+            result = _train(config, study, splits, paths, device, every_epoch, report, claim)
+    except FencedError:
+        raise
+    except Exception as error:
+        memory = is_out_of_memory(error)
+        if isinstance(error, OSError) and memory is None:
+            raise
+        write_atomic(paths.error, traceback.format_exc().encode(), claim)
+        wall_s = time.perf_counter() - started
+        result = replace(_failed(error, paths), wall_s=wall_s, device=str(device))
+    if memory is not None:  # asked only now: the exception held on to the training's memory
+        given = f"on {gpu_fraction:g} of a GPU; " if memory is Fault.DEVICE_MEMORY else ""
+        limit = study.faults.trial_memory_gb
+        fits = what_fits(memory, lambda: _training(config, study, splits, device), device, limit)
+        result = replace(result, error=memory.says(given + fits), fault=memory)
+    result = replace(result, note=read_notes(paths).strip() or None)
+    result.write(paths.result, claim)
+    with claim:  # what went before the end has served
+        paths.previous.unlink(missing_ok=True)
     return result
 
 
-def _what_fits(build: Callable[[], PairTraining], device: torch.device) -> str:
-    """Say which fraction of the GPU a trial needs, by rehearsing it with all that is free."""
-    if device.type == "cuda":
-        try:
-            torch.cuda.empty_cache()
-            torch.cuda.set_per_process_memory_fraction(1.0)
-            torch.cuda.reset_peak_memory_stats()
-            build().rehearse()
-            needed = torch.cuda.max_memory_reserved() * _HEADROOM
-            fraction = needed / torch.cuda.get_device_properties(device).total_memory
-            if fraction <= 1.0:
-                return f"--gpus-per-trial {one_of(math.floor(1.0 / fraction)):g} would fit"
-        except torch.OutOfMemoryError:
-            pass
-    return "fewer replicates or a smaller batch may fit"
+def _failed(error: Exception, paths: TrialPaths) -> TrialResult:
+    """Return the end of a trial by an exception, as far as it got."""
+    fault, text = Fault.ERROR, f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, _TimeLimitError):
+        fault, text = Fault.TIME_LIMIT, Fault.TIME_LIMIT.says(str(error))
+    last = list(read_json_lines(paths.epochs))[-1:]
+    return TrialResult(
+        state=TrialState.FAILED,
+        value=None,
+        error=text,
+        epochs=last[0]["epoch"] if last else 0,
+        steps=last[0]["steps"] if last else 0,
+        wall_s=0.0,
+        device="",
+        fault=fault,
+    )
 
 
 def _train(
@@ -134,22 +164,32 @@ def _train(
     device: torch.device,
     every_epoch: bool,
     report: Report,
+    claim: Claim,
 ) -> TrialResult:
-    training, last = _restore(lambda: _training(config, study, splits, device), paths)
+    build = lambda: _training(config, study, splits, device)  # noqa: E731
+    training, last = restore(build, config, paths, claim)
     saved = reported = time.monotonic()
+    limit_s = study.faults.trial_limit_s
 
     def between_steps() -> None:
         nonlocal saved, reported
         now = time.monotonic()
         if now - saved >= study.training.checkpoint_s:
             os.fsync(records.fileno())  # a checkpoint is never ahead of its records
-            checkpoint.save(paths.checkpoint, training.state_dict())
+            save(training, config, paths, claim)
             saved = now
+        if limit_s is not None and training.wall_s > limit_s:
+            raise _TimeLimitError(
+                f"{limit_s:g} s (faults.trial_limit_s), after {training.trained:.1f} of "
+                f"{study.training.epochs} epochs"
+            )
         if not every_epoch and now - reported >= _REPORT_S:
             report(progress(training, last))
             reported = now
 
-    with paths.epochs.open("ab", buffering=0) as records:
+    with claim:  # a successor replaces this file: what is open stays ours and is read by nobody
+        records = paths.epochs.open("ab", buffering=0)
+    with records:
         for record in training.epochs(between_steps):
             last = record
             records.write(json_line(last.as_dict()))
@@ -159,14 +199,15 @@ def _train(
         os.fsync(records.fileno())
     if last is None:
         raise RuntimeError("the trial has no epoch to report")
-    checkpoint.save(paths.checkpoint, training.state_dict(with_optimizer=False))
+    save(training, config, paths, claim, with_optimizer=False)
     return _result(training, last, device)
 
 
 def _training(
     config: Mapping[str, Any], study: StudyConfig, splits: Splits, device: torch.device
 ) -> PairTraining:
-    arm = ARMS[study.method(config["arm"])].model_validate_json(json.dumps(config["settings"]))
+    method = arm_of(config["arm"], study.method(config["arm"]))
+    arm = method.model_validate_json(json.dumps(config["settings"]))
     searching = config["phase"] == "search"
     count = study.replicates if searching else study.protocol.replicates
     seeds = [replicate_seed(study.seed, config["phase"], r) for r in range(count)]
@@ -184,45 +225,6 @@ def _training(
         signal=arm.told,
         device=device,
     )
-
-
-def _restore(
-    build: Callable[[], PairTraining], paths: TrialPaths
-) -> tuple[PairTraining, EpochRecord | None]:
-    """Go on from the checkpoint if there is a good one; return the last epoch's record too.
-
-    A damaged checkpoint, or one whose records are not there, means starting again.
-    """
-    records = list(read_json_lines(paths.epochs))
-    training = build()
-    damage = _load(training, paths, records)
-    if damage is not None:
-        paths.error.write_text(f"started again from epoch 0: {damage}\n", encoding="utf-8")
-        training = build()  # the other may be half loaded
-    kept = records[: training.epoch]
-    keep_lines(paths.epochs, kept)
-    return training, EpochRecord.from_dict(kept[-1]) if kept else None
-
-
-def _load(training: PairTraining, paths: TrialPaths, records: list[dict[str, Any]]) -> str | None:
-    """Load the checkpoint, if there is one; return what is wrong with it."""
-    try:
-        state = checkpoint.load(paths.checkpoint)
-        if state is not None:
-            training.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
-        return f"{type(error).__name__}: {error}"
-    if [r["epoch"] for r in records][: training.epoch] != [*range(1, training.epoch + 1)]:
-        return f"{paths.epochs} lacks epochs that {paths.checkpoint} has"
-    return None
-
-
-def device_for(gpu_fraction: float) -> torch.device:
-    """Return where to compute; a share of a GPU comes with that share of its memory."""
-    if gpu_fraction > 0 and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gpu_fraction))
-        return torch.device("cuda")
-    return torch.device("cpu")
 
 
 def progress(training: PairTraining, last: EpochRecord | None) -> dict[str, Any]:
@@ -245,14 +247,19 @@ def progress(training: PairTraining, last: EpochRecord | None) -> dict[str, Any]
 
 def _result(training: PairTraining, last: EpochRecord, device: torch.device) -> TrialResult:
     replicates = training.results(last)
-    lost = [row for row in replicates if row.diverged]
     values = [row.val_neg_elbo_nats for row in replicates if row.val_neg_elbo_nats is not None]
     sound = len(values) == len(replicates) and bool(np.isfinite(values).all())
-    error = None
-    if lost:
-        error = f"{len(lost)} of {len(replicates)} replicates: {lost[0].ended}"
-    elif not sound:
-        error = "the validation loss is not finite"
+    error, fault = None, None
+    if not sound:
+        fault = Fault.DIVERGED
+        where = "on the validation split, at the end"
+        if ends := [end for end in training.controller.ended if end is not None]:
+            first = min(ends, key=lambda end: end.epoch)
+            where = f"in {len(ends)} of {len(replicates)} replicates, first in branch "
+            where += f"{first.branch} after epoch {first.epoch}"
+        error = fault.says(where)
+    elif all(row.collapsed for row in replicates):
+        fault = Fault.COLLAPSED  # a poor value, but a value
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return TrialResult(
         state=TrialState.COMPLETE if sound else TrialState.FAILED,
@@ -264,4 +271,5 @@ def _result(training: PairTraining, last: EpochRecord, device: torch.device) -> 
         device=name,
         compiled=training.compiled,
         replicates=replicates,
+        fault=fault,
     )

@@ -6,27 +6,32 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.exceptions import RayError
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.error import TuneError
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
+from gsvae_tune.execution.halting import disk_full
 from gsvae_tune.execution.progress import StudyProgress, View, Which
 from gsvae_tune.execution.resources import TrialResources
-from gsvae_tune.execution.searcher import LedgerSearcher
+from gsvae_tune.execution.searcher import PAUSE, LedgerSearcher
 from gsvae_tune.search.ledger import Ledger
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import UnfinishedError
+from gsvae_tune.study.faults import is_disk_full
+from gsvae_tune.study.lease import Lease
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult
 from gsvae_tune.vae.data import Splits
 
 _CONFIRMING = "confirming"  # key of what a confirmation reports
-_RETRIES = 2  # of a trial whose process died; each goes on from its own checkpoint
 
 
 def search(
@@ -34,11 +39,18 @@ def search(
     paths: StudyPaths,
     splits: Splits,
     ledger: Ledger,
+    lease: Lease,
     resources: TrialResources,
     progress: StudyProgress,
     view: View,
 ) -> int:
-    """Run Tune over the ledger; return how many trials ended."""
+    """Run Tune over the ledger; return how many trials ended.
+
+    Raises:
+        UnfinishedError: it stopped before the end.
+    """
+    searcher = LedgerSearcher(ledger, paths, lease, config.faults.give_up_after)
+    term, shown = lease.term, config.model_copy(update={"storage": None})  # it may hold a password
     asha = config.search.scheduler == "asha"
 
     def train(assigned: dict[str, Any], *, splits: Splits) -> None:
@@ -47,20 +59,22 @@ def search(
         searching = assigned["phase"] == "search"
         run_trial(
             assigned,
-            study=config,
+            study=shown,
             splits=splits,
             paths=paths.trial(assigned["arm"], assigned["number"], assigned["phase"]),
             gpu_fraction=resources.gpus,
             every_epoch=asha and searching,
             # What carries no epoch by that name is no scheduler's business.
             report=tune.report if searching else lambda seen: tune.report({_CONFIRMING: seen}),
+            pause=lambda why: tune.report({PAUSE: why}),
+            term=term,
         )
 
     scheduler = (
         # Past the last epoch, because it also stops (as if pruned) whatever reaches max_t.
-        ASHAScheduler(time_attr="epoch", max_t=config.training.epochs + 1)
+        _Asha(searcher.causes, time_attr="epoch", max_t=config.training.epochs + 1)
         if asha
-        else FIFOScheduler()
+        else _Fifo(searcher.causes)
     )
     callback = _Shown(paths, progress, view)
     # Tune starts one process after another unless told that more may be waiting to start.
@@ -80,7 +94,7 @@ def search(
         tune_config=tune.TuneConfig(
             metric="value",
             mode="min",
-            search_alg=LedgerSearcher(ledger, paths),
+            search_alg=searcher,
             scheduler=scheduler,
             num_samples=ledger.remaining,
             reuse_actors=True,
@@ -90,13 +104,16 @@ def search(
             name="search",
             storage_path=str(scratch),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=_RETRIES),
+            failure_config=tune.FailureConfig(max_failures=config.faults.retries),
             callbacks=[callback],
         ),
     )
     try:
-        tuner.fit()
+        with _errors_of_one_trial():
+            tuner.fit()
     except (RayError, TuneError, OSError) as error:
+        if is_disk_full(error):
+            raise disk_full(paths, ledger.remaining, str(error)) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UnfinishedError(
             f"the search stopped: {lines[-1]}\n"
@@ -105,6 +122,8 @@ def search(
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if searcher.halt is not None:
+        raise searcher.halt
     if ledger.remaining:
         raise UnfinishedError(
             f"the search ended with {ledger.remaining} trials to go\n"
@@ -112,6 +131,51 @@ def search(
             "  next:  run the same command again to go on"
         )
     return callback.ended
+
+
+@contextmanager
+def _errors_of_one_trial() -> Iterator[None]:
+    """Let every error of Ray's about one trial's process end, or retry, that trial alone.
+
+    Tune (Ray 2.60) knows of dead actors; one that Ray's memory monitor has killed raises an error
+    of another kind, which would end the whole search.
+    """
+    known = RayActorManager._actor_task_failed  # noqa: SLF001 - Tune offers no place to do this
+
+    def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        is_other = not isinstance(exception, RayActorError | RayTaskError)
+        if is_other and isinstance(exception, RayError):
+            exception = RayActorError(error_msg=str(exception))
+        known(manager, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed  # noqa: SLF001
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = known  # noqa: SLF001
+
+
+class _Hears:
+    """Notes why Tune gives a trial up: a searcher is told only that it does."""
+
+    def __init__(self, causes: dict[str, str], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._causes = causes
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        try:
+            self._causes[trial.trial_id] = Path(trial.error_file or "").read_text(encoding="utf-8")
+        except OSError:
+            self._causes[trial.trial_id] = ""
+        super().on_trial_error(tune_controller, trial)  # type: ignore[misc]
+
+
+class _Fifo(_Hears, FIFOScheduler):
+    """Every trial to its end."""
+
+
+class _Asha(_Hears, ASHAScheduler):
+    """Weak trials stop early."""
 
 
 def _which(trial: Any) -> Which:

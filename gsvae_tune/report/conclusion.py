@@ -62,7 +62,7 @@ def _settings(
         return
     yield "their settings"
     for heading, params in settings.items():
-        yield f"  {heading}: " + ", ".join(f"{key} {shown(v)}" for key, v in params.items())
+        yield f"  {heading}: " + ", ".join(f"{escape(k)} {shown(v)}" for k, v in params.items())
 
 
 def _differences(verdict: Verdict) -> Table:

@@ -13,14 +13,15 @@ from rich.table import Table
 from gsvae_tune.report import tables
 from gsvae_tune.report.verdict import Verdict, decide
 from gsvae_tune.search.confirm import choose, count_searched, searched_arms
-from gsvae_tune.search.storage import TrialRow, open_storage, read_trials
+from gsvae_tune.search.storage import Location, Storage, TrialRow, open_storage, read_trials
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.lease import is_running
 from gsvae_tune.study.openings import reopened
 from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState, read_json, write_json
-from gsvae_tune.study.studyfile import is_running, read_study, require_storage
+from gsvae_tune.study.studyfile import read_study, require_storage
 
 LOSS = "neg. ELBO (nats)"
 
@@ -63,7 +64,7 @@ class StudyStatus:
     simulated: str | None = None  # what its numbers come from, where nothing was trained
 
 
-def status(config: StudyConfig, paths: StudyPaths, storage: str | None) -> StudyStatus:
+def status(config: StudyConfig, paths: StudyPaths, storage: Location) -> StudyStatus:
     """Read a study's state, changing nothing."""
     rows = _rows(config, paths, storage)
     arms = {}
@@ -109,12 +110,13 @@ def _verdicts(paths: StudyPaths, searched: int) -> dict[str, str]:
         ) from error
 
 
-def _rows(config: StudyConfig, paths: StudyPaths, storage: str | None) -> list[TrialRow]:
-    require_storage(paths, storage)
-    if storage is None and not paths.trials.exists() and not paths.journal.exists():
-        return []  # begun a moment ago
-    opened = open_storage(storage, paths, must_exist=True)
-    return list(read_trials(config, paths, opened, read_study(paths)["id"]))
+def _rows(config: StudyConfig, paths: StudyPaths, storage: Location) -> list[TrialRow]:
+    if not isinstance(storage, Storage):
+        require_storage(paths, storage)
+        if storage is None and not paths.trials.exists() and not paths.journal.exists():
+            return []  # begun a moment ago
+        storage = open_storage(storage, paths, must_exist=True)
+    return list(read_trials(config, paths, storage, read_study(paths)["id"]))
 
 
 def _best(rows: list[TrialRow]) -> BestTrial | None:
@@ -127,13 +129,13 @@ def _best(rows: list[TrialRow]) -> BestTrial | None:
 
 
 def build_tables(
-    config: StudyConfig, paths: StudyPaths, storage: str | None
+    config: StudyConfig, paths: StudyPaths, storage: Location
 ) -> dict[str, pd.DataFrame]:
     """Rebuild a study's tables and return them, changing nothing."""
     return tables.build(_rows(config, paths, storage), paths)
 
 
-def export(config: StudyConfig, paths: StudyPaths, storage: str | None) -> dict[str, pd.DataFrame]:
+def export(config: StudyConfig, paths: StudyPaths, storage: Location) -> dict[str, pd.DataFrame]:
     """Rebuild a study's tables, write them, and return them."""
     built = build_tables(config, paths, storage)
     tables.write(built, paths)
@@ -141,7 +143,7 @@ def export(config: StudyConfig, paths: StudyPaths, storage: str | None) -> dict[
 
 
 def judge(
-    config: StudyConfig, paths: StudyPaths, storage: str | None, built: dict[str, pd.DataFrame]
+    config: StudyConfig, paths: StudyPaths, storage: Location, built: dict[str, pd.DataFrame]
 ) -> Verdict | None:
     """Write verdict.json and return the verdict; None while the test phase has not ended."""
     verdict = decided(config, paths, storage, built)
@@ -151,7 +153,7 @@ def judge(
 
 
 def decided(
-    config: StudyConfig, paths: StudyPaths, storage: str | None, built: dict[str, pd.DataFrame]
+    config: StudyConfig, paths: StudyPaths, storage: Location, built: dict[str, pd.DataFrame]
 ) -> Verdict | None:
     """Return the verdict, changing nothing; None while the test phase has not ended."""
     rows = _rows(config, paths, storage)
@@ -188,7 +190,7 @@ def status_tables(seen: StudyStatus) -> Iterator[RenderableType]:
     yield table
     yield from _best_settings(seen)
     for comparison, verdict in seen.verdicts.items():
-        yield f"{escape(comparison)}: {verdict}"
+        yield escape(f"{comparison}: {verdict}")
     if not seen.driver and (not seen.verdicts or any(arm.to_go for arm in seen.arms.values())):
         yield "next: the command that began this study goes on with it"
 
@@ -241,9 +243,9 @@ def settings_table(title: str, settings: Mapping[str, Mapping[str, Scalar]]) -> 
     table = Table(title=title, title_justify="left")
     table.add_column("setting")
     for heading in settings:
-        table.add_column(heading, justify="right")
+        table.add_column(escape(heading), justify="right")
     for key in dict.fromkeys(key for params in settings.values() for key in params):
-        table.add_row(key, *(shown(params.get(key)) for params in settings.values()))
+        table.add_row(escape(key), *(shown(params.get(key)) for params in settings.values()))
     return table
 
 

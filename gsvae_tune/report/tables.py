@@ -30,7 +30,8 @@ from gsvae_tune.study.records import (
 TRIALS = {
     "arm": "string", "phase": "string", "number": "int64", "stratum": "string", "state": "string",
     "value": "float64", "epochs": "Int64", "steps": "Int64", "wall_s": "float64",
-    "device": "string", "compiled": "string", "error": "string",
+    "device": "string", "compiled": "string", "fault": "string", "error": "string",
+    "note": "string",
 }  # fmt: skip
 REPLICATES = {
     "arm": "string", "phase": "string", "number": "int64", "replicate": "int64", "seed": "int64",
@@ -77,7 +78,9 @@ def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFra
                 "wall_s": result.wall_s if result else None,
                 "device": result.device if result else None,
                 "compiled": result.compiled if result else None,
+                "fault": result.fault.key if result and result.fault else None,
                 "error": trial.error or _unreadable(trial, result),
+                "note": result.note if result else None,
             }
             | {f"param_{name}": value for name, value in trial.params.items()}
         )
@@ -136,6 +139,7 @@ def _frame(rows: list[dict[str, Any]], types: dict[str, str]) -> pd.DataFrame:
 
 def write(tables: dict[str, pd.DataFrame], paths: StudyPaths) -> None:
     """Write the tables as parquet, each replaced whole."""
+    paths.refuse_links()
     paths.tables.mkdir(parents=True, exist_ok=True)
     for name, frame in tables.items():
         with atomic_file(paths.table(name)) as file:

@@ -20,6 +20,8 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, field_validator
 
 from gsvae_tune.study.config import Estimator, Signal
+from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.loading import legal_keys
 from gsvae_tune.study.parameters import Frozen
 from gsvae_tune.tau import (
     COUPLINGS,
@@ -308,3 +310,23 @@ ARMS: dict[str, type[Arm]] = {
     "random-walk": RandomWalkArm,
     "yoked": YokedArm,
 }
+
+
+def arm_of(name: str, method: str, where: str = "study") -> type[Arm]:
+    """Return the class of an arm's method.
+
+    Args:
+        name: the arm's.
+        method: its training method.
+        where: the file, for the message.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    if method not in ARMS:
+        raise InputError(
+            f"arms.{name}: unknown method {method!r}",
+            where=where,
+            legal=f"a method as its name, or as its key method: {legal_keys(method, [*ARMS])}",
+        )
+    return ARMS[method]

@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from gsvae_tune.search.arms import ARMS, Arm, TauPath
+from gsvae_tune.search.arms import Arm, TauPath, arm_of
 from gsvae_tune.search.storage import SOURCE, ArmRecord, Assignment, TrialRow, number_of
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.paths import StudyPaths
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 def searched_arms(config: StudyConfig) -> list[str]:
     """Return the arms that have a search of their own."""
-    return [arm for arm in config.arms if ARMS[config.method(arm)].searched]
+    return [arm for arm in config.arms if arm_of(arm, config.method(arm)).searched]
 
 
 def original(config: StudyConfig, arm: str) -> str:
     """Return the arm whose configurations an arm confirms: itself, or what a yoked one replays."""
-    return arm if ARMS[config.method(arm)].searched else config.arms[arm].of
+    return arm if arm_of(arm, config.method(arm)).searched else config.arms[arm].of
 
 
 def count_searched(rows: Iterable[TrialRow]) -> int:
@@ -155,7 +155,7 @@ class ArmConfirmation:
             return settings
         shared = {key: getattr(settings, key) for key in Arm.model_fields}
         recorded = {"tau_paths": self._tau_paths(number)}
-        return ARMS[self._config.method(self.arm)].model_validate(shared | recorded)
+        return arm_of(self.arm, self._config.method(self.arm)).model_validate(shared | recorded)
 
     def _tau_paths(self, number: int) -> list[TauPath]:
         """Return each replicate the temperatures of another one of the original's confirmation.

@@ -16,13 +16,13 @@ import numpy as np
 import optuna
 from pydantic import ValidationError
 
-from gsvae_tune.search.arms import ARMS, Arm
+from gsvae_tune.search.arms import ARMS, Arm, arm_of
 from gsvae_tune.study.config import ArmConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.loading import legal_keys
 from gsvae_tune.study.parameters import Choice, Fixed, Parameter, Range, Scalar
 
-MAX_GRID = 20_000  # configurations; more take seconds to list and are no plan for a study
+MAX_GRID = 5_000  # configurations; more take seconds to list and are no plan for a study
 
 Suggest = Callable[[str, optuna.distributions.BaseDistribution], Any]
 
@@ -41,12 +41,7 @@ class ArmSpace:
 
     def __init__(self, name: str, config: ArmConfig, where: str) -> None:
         method = config.method or name
-        if method not in ARMS:
-            raise InputError(
-                f"arms.{name}: unknown method {method!r}",
-                where=where,
-                legal=f"a method as its name, or as its key method: {legal_keys(method, [*ARMS])}",
-            )
+        self.arm: type[Arm] = arm_of(name, method, where)
         if name in ARMS and name != method:
             raise InputError(
                 f"arms.{name}.method: {method!r}, under the name of another method",
@@ -54,7 +49,6 @@ class ArmSpace:
                 legal="a name of its own for the arm",
             )
         self.name = name
-        self.arm: type[Arm] = ARMS[method]
         if not self.arm.searched and config.space:
             raise InputError(
                 f"arms.{name}.space: method {method} is not searched",

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+from pydantic import SecretStr
 
 from gsvae_tune.search.arms import Arm
 from gsvae_tune.study.config import Phase, StudyConfig
@@ -27,6 +28,10 @@ from gsvae_tune.study.paths import StudyPaths, TrialPaths
 from gsvae_tune.study.records import TrialResult, TrialState, write_json
 
 Storage = BaseStorage  # for those who know no optuna
+
+Location = str | SecretStr | Storage | None  # a URL, what is open already, or None: the journal
+
+READING_S = 5.0  # how long those that only read wait for a database
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 SOURCE = "source"  # of a confirmation: the number of the trial it confirms
@@ -65,16 +70,27 @@ class TrialRow:
     error: str | None
 
 
-def open_storage(url: str | None, paths: StudyPaths, *, must_exist: bool = False) -> BaseStorage:
+def open_storage(
+    url: str | SecretStr | None,
+    paths: StudyPaths,
+    *,
+    must_exist: bool = False,
+    patience_s: float = READING_S,
+    notify: Callable[[str], None] | None = None,
+) -> BaseStorage:
     """Open the storage: a journal in the study's folder, or a database.
 
     Args:
-        url: of the database, None for the journal.
+        url: of the database, with or without its password; None for the journal.
         paths: the study's folder.
-        must_exist: for readers: a journal is not made where there is none.
+        must_exist: for readers: a journal, or a database's tables, are not made where there are
+            none.
+        patience_s: how long an operation is tried again while the database cannot be reached.
+        notify: is told when that begins and when it is over.
 
     Raises:
         InputError: the database cannot be opened, or the journal is missing.
+        UnfinishedError: the database does not answer; later, each operation may raise it.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url is None:
@@ -94,28 +110,12 @@ def open_storage(url: str | None, paths: StudyPaths, *, must_exist: bool = False
                 legal="one JSON record a line, as Optuna wrote them",
                 next_step="bring back a whole copy; the trials' folders beside it are kept",
             ) from error
-    try:
-        if must_exist and url.startswith("sqlite:///") and not Path(url[10:]).is_file():
-            raise FileNotFoundError(url[10:])  # noqa: TRY301 - SQLite would make an empty one
-        return RDBStorage(url)
-    except Exception as error:  # SQLAlchemy, the driver and Optuna raise kinds of their own
-        raise InputError(
-            f"cannot open {without_password(url)}: {type(error).__name__}",
-            where="storage",
-            legal="a reachable database, e.g. sqlite:///trials.db or postgresql://user@host/name "
-            "with its driver installed",
-        ) from error
+    from gsvae_tune.search.database import open_database  # SQLAlchemy: half a second
 
-
-def without_password(url: str) -> str:
-    """Return the URL with the password, if any, replaced by stars."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "(a text that is no URL)"
+    plain = url.get_secret_value() if isinstance(url, SecretStr) else url
+    return open_database(
+        plain, str(paths.root), must_exist=must_exist, patience_s=patience_s, notify=notify
+    )
 
 
 def optuna_name(study: str, arm: str, phase: Phase = "search") -> str:
@@ -124,8 +124,8 @@ def optuna_name(study: str, arm: str, phase: Phase = "search") -> str:
 
 def number_of(trial: FrozenTrial) -> int:
     """Return a trial's number in its folder's name: a confirmation bears its original's."""
-    source: int = trial.user_attrs.get(SOURCE, trial.number)
-    return source
+    source = trial.user_attrs.get(SOURCE, trial.number)
+    return source if type(source) is int else trial.number  # it becomes part of a path
 
 
 def read_trials(
@@ -152,7 +152,7 @@ def refuse_foreign(
         InputError: the storage holds another study under this name, or lacks trials that have
             folders (whose results would then be read as those of other settings).
     """
-    known = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
+    known = set(optuna.get_all_study_names(storage))
     studies: dict[tuple[str, Phase], optuna.Study] = {}
     for arm, phase in itertools.product(config.arms, PHASES):
         name = optuna_name(config.name, arm, phase)

@@ -6,7 +6,8 @@ So suggestions depend on the study's seed, n and those results, and on nothing t
 number of slots or an interruption could change.
 
 A sampler's cost grows with what it sees, so from trial `LIMIT` on it is shown a thinned copy of
-the finished ones: the best, the newest, and an even share of the rest.
+the finished ones: the best, the newest, and an even share of the rest. CMA-ES alone is shown them
+all: it replays every generation, but each only once, so that its cost hardly grows.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from gsvae_tune.search.samplers import GENERATION
 from gsvae_tune.study.parameters import Scalar
 
 LIMIT = 1000  # trials; below it nothing is thinned
 _KEPT = 500
 _BLOCK = 250  # trials between two thinnings
-_BEST = _NEWEST = 100  # TPE's lower group holds 25; CMA-ES needs the newest generations
+_BEST = _NEWEST = 100  # TPE's lower group holds 25
 
 
 class SamplerView:
@@ -110,7 +112,7 @@ def as_running(trial: FrozenTrial) -> FrozenTrial:
 
 def thin(trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
     """Return `_KEPT` of the trials, in their order: best, newest and an even share."""
-    if len(trials) <= _KEPT:
+    if len(trials) <= _KEPT or any(GENERATION in trial.system_attrs for trial in trials):
         return trials
 
     def loss(index: int) -> float:

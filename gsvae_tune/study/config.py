@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from gsvae_tune.study.parameters import Frozen, Parameter, read_parameter
 
@@ -165,6 +165,12 @@ class ResourcesConfig(Frozen):
     cpus_per_trial: float | None = Field(
         None, ge=0.01, description="CPUs a trial; default: 1, or less where GPU trials share them"
     )
+    storage_patience_s: float = Field(
+        300.0,
+        ge=0.0,
+        description="seconds for which a storage that cannot be reached is tried again before the "
+        "run stops, with all kept",
+    )
 
     @model_validator(mode="after")
     def _share_is_zero_or_worth_it(self) -> ResourcesConfig:
@@ -172,6 +178,33 @@ class ResourcesConfig(Frozen):
         if share is not None and 0.0 < share < 0.01:
             raise ValueError(f"gpus_per_trial is {share}; legal: 0, or a fraction from 0.01 to 1")
         return self
+
+
+class FaultsConfig(Frozen):
+    """What is done when something fails. No part of the study's identity."""
+
+    retries: int = Field(
+        2,
+        ge=0,
+        le=1000,
+        description="times that a trial whose process or node died is taken up again in one run, "
+        "from its checkpoint, before it counts as failed",
+    )
+    give_up_after: int = Field(
+        5,
+        ge=0,
+        description="stop when the first so many trials of a run all fail for the same reason; 0 "
+        "never does",
+    )
+    trial_limit_s: float | None = Field(
+        None, gt=0.0, description="seconds that one trial may train; default: no limit"
+    )
+    trial_memory_gb: float | None = Field(
+        None,
+        gt=0.0,
+        description="host memory that one trial on a CPU may take beyond its process, 1e9 bytes; "
+        "enforced on Linux. Default: no limit but the machine's",
+    )
 
 
 class SimulateConfig(Frozen):
@@ -285,11 +318,14 @@ class StudyConfig(Frozen):
     resources: ResourcesConfig = Field(
         default_factory=ResourcesConfig, description="what a trial gets of the machine"
     )
+    faults: FaultsConfig = Field(
+        default_factory=FaultsConfig, description="what is done when something fails"
+    )
     simulate: SimulateConfig | None = Field(
         None, description="replay results in simulated time; nothing is trained"
     )
     out: str = Field("studies", description="folder in which the study's folder is made")
-    storage: str | None = Field(
+    storage: SecretStr | None = Field(  # it may hold a password
         None, description="Optuna storage URL; default: a journal file in the study's folder"
     )
 
@@ -300,7 +336,7 @@ class StudyConfig(Frozen):
     def identity(self) -> dict[str, Any]:
         """Return what makes this study this study: all but where it runs and how long."""
         whole = self.model_dump(mode="json")
-        for key in ("description", "resources", "out", "storage"):
+        for key in ("description", "resources", "faults", "out", "storage"):
             del whole[key]
         del whole["data"]["dir"], whole["search"]["trials"], whole["training"]["checkpoint_s"]
         del whole["protocol"]["until"], whole["protocol"]["reopen_test"]

@@ -29,6 +29,26 @@ class TrialPaths:
         return self.root / "checkpoint.pt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before the newest, while the trial runs."""
+        return self.root / "checkpoint.previous.pt"
+
+    @property
+    def claim(self) -> Path:
+        """Which process may write here (see `fence`)."""
+        return self.root / "claim.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held around each write of the claimant."""
+        return self.root / "claim.lock"
+
+    @property
+    def notes(self) -> Path:
+        """What went wrong and was mended, a line each."""
+        return self.root / "notes.txt"
+
+    @property
     def result(self) -> Path:
         return self.root / "result.json"
 
@@ -68,12 +88,17 @@ class StudyPaths:
 
     @property
     def holder(self) -> Path:
-        """Who holds the lock, for the message to a second driver."""
+        """Who drives the study, or did last (see `lease`)."""
         return self.root / "driver.json"
 
     @property
     def journal(self) -> Path:
         return self.root / "optuna.journal"
+
+    @property
+    def copied_journal(self) -> Path:
+        """The journal of a study that went on in a database: a backup."""
+        return self.root / "optuna.journal.copied"
 
     @property
     def trials(self) -> Path:
@@ -105,6 +130,24 @@ class StudyPaths:
         prefix = self.trial(arm, 0, phase).root.name[:-1]
         names = [path.name.removeprefix(prefix) for path in (self.trials / arm).glob(f"{prefix}*")]
         return [int(name) for name in names if name.isdecimal()]
+
+    def refuse_links(self) -> None:
+        """Check that nothing in here that is written into leads out of here.
+
+        Raises:
+            InputError: a folder or the journal is a symbolic link.
+        """
+        arms = [path for path in self.trials.glob("*") if path.is_dir()]
+        within = (path for arm in arms for path in arm.glob("*"))
+        for path in (self.journal, self.tables, self.trials, *arms, *within):
+            if path.is_symlink():
+                raise InputError(
+                    f"is a link to {path.readlink()}",
+                    where=str(path),
+                    legal="a study keeps what it writes in its own folder; --out DIR puts the "
+                    "whole study elsewhere",
+                    next_step="if it is yours, move what it leads to here",
+                )
 
     def exists(self) -> bool:
         return self.study.is_file()

@@ -9,10 +9,15 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from gsvae_tune.study.faults import Fault
+
+Guard = AbstractContextManager[Any]  # around the moment in which a file is replaced
 
 
 class TrialState(str, Enum):
@@ -102,9 +107,11 @@ class TrialResult:
     device: str
     replicates: list[ReplicateResult] = field(default_factory=list)
     compiled: str = ""  # "yes", or "no" and why not
+    fault: Fault | None = None
+    note: str | None = None  # what went wrong on the way and was mended
 
-    def write(self, path: Path) -> None:
-        write_json(path, asdict(self))
+    def write(self, path: Path, guard: Guard | None = None) -> None:
+        write_json(path, asdict(self) | {"fault": self.fault and self.fault.key}, guard)
 
     @classmethod
     def read(cls, path: Path) -> TrialResult | None:
@@ -114,7 +121,9 @@ class TrialResult:
         try:
             raw = read_json(path)
             replicates = [ReplicateResult(**row) for row in raw.pop("replicates")]
-            return cls(**raw | {"state": TrialState(raw["state"]), "replicates": replicates})
+            raw["state"] = TrialState(raw["state"])
+            raw["fault"] = Fault[raw["fault"].upper()] if raw.get("fault") else None
+            return cls(**raw, replicates=replicates)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None  # damaged: the trial's checkpoint gives it again
 
@@ -130,38 +139,52 @@ def finite(value: Any) -> Any:
     return value
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, guard: Guard | None = None) -> None:
     """Replace ``path`` by ``content``: readers see the old file or the new one, whole."""
-    with atomic_file(path) as file:
+    with atomic_file(path, guard) as file:
         file.write(content)
 
 
 class atomic_file:  # noqa: N801 - used like a function, as contextlib's managers are
-    """``with atomic_file(path) as file``: a binary file that takes its name when it is whole."""
+    """``with atomic_file(path) as file``: a binary file that takes its name when it is whole.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: the name.
+        guard: entered around the taking of the name; what it raises leaves the old file.
+        previous: the name that the old file gets.
+    """
+
+    def __init__(
+        self, path: Path, guard: Guard | None = None, *, previous: Path | None = None
+    ) -> None:
+        self._path, self._guard, self._previous = path, guard or nullcontext(), previous
         # The process id keeps a dying driver's temporary file apart from its successor's.
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def __enter__(self) -> BinaryIO:
-        self._file = self._temporary.open("wb")
+        self._temporary.unlink(missing_ok=True)  # what was left, or laid, there is not written to
+        self._file = self._temporary.open("xb")
         return self._file
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._temporary.replace(self._path)
-        else:
-            self._file.close()
-            self._temporary.unlink(missing_ok=True)
+        try:
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                with self._guard:
+                    if self._previous is not None and self._path.is_file():
+                        self._path.replace(self._previous)
+                    self._temporary.replace(self._path)
+        finally:
+            try:
+                self._file.close()
+            finally:
+                self._temporary.unlink(missing_ok=True)  # where it did not take the name
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, guard: Guard | None = None) -> None:
     text = json.dumps(finite(value), indent=2, allow_nan=False, ensure_ascii=False)
-    write_atomic(path, (text + "\n").encode())
+    write_atomic(path, (text + "\n").encode(), guard)
 
 
 def read_json(path: Path) -> Any:
@@ -186,6 +209,6 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return
 
 
-def keep_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+def keep_lines(path: Path, records: Iterable[dict[str, Any]], guard: Guard | None = None) -> None:
     """Rewrite a JSON lines file to hold just ``records``."""
-    write_atomic(path, b"".join(json_line(record) for record in records))
+    write_atomic(path, b"".join(json_line(record) for record in records), guard)

@@ -1,4 +1,4 @@
-"""study.json: what a study is and where it ran; and the lock that keeps it to one driver."""
+"""study.json: what a study is, and where it ran."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ import os
 import platform
 import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
-
 import gsvae_tune
 from gsvae_tune.study.config import FORMAT_VERSION, StudyConfig
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.faults import Fault
 from gsvae_tune.study.loading import parse
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import read_json, write_json
 
 # What study.json says of a storage that is a database: URLs may hold passwords.
 ELSEWHERE = "a database"
+
+_MAX_BYTES = 10_000_000
+_REQUIRED = {
+    "": ("id", "created", "digest"),
+    "config": ("storage", "arms"),
+    "data": ("checksum", "images"),
+}
 
 _VERSIONS = ("torch", "ray", "optuna", "numpy", "pandas", "scikit-learn")
 
@@ -82,11 +87,14 @@ def read_study(paths: StudyPaths) -> dict[str, Any]:
         InputError: not there, not readable, or of another format version.
     """
     try:
+        if paths.study.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"more than {_MAX_BYTES} bytes")  # noqa: TRY301 - said like the others
         value = read_json(paths.study)
         version = value["format_version"]
-        for key in ("id", "created", "config", "data"):
-            value[key]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        for part, keys in _REQUIRED.items():
+            for key in keys:
+                (value[part] if part else value)[key]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"is no readable study file: {type(error).__name__}: {error}", where=str(paths.study)
         ) from error
@@ -103,7 +111,14 @@ def read_config(paths: StudyPaths) -> StudyConfig:
     return parse(stored | {"storage": None}, str(paths.study))
 
 
-def require_storage(paths: StudyPaths, url: str | None) -> None:
+def mark_storage(paths: StudyPaths, *, elsewhere: bool) -> None:
+    """Note in study.json that the trials are recorded in a database, or in the journal."""
+    recorded = read_study(paths)
+    recorded["config"]["storage"] = ELSEWHERE if elsewhere else None
+    write_json(paths.study, recorded)
+
+
+def require_storage(paths: StudyPaths, url: object) -> None:
     """Check that a study recorded in a database, or in its journal, is looked for there.
 
     Raises:
@@ -144,7 +159,7 @@ def _refuse_another(
     require_storage(paths, config.storage)
     if recorded["data"]["checksum"] != data.checksum:
         raise InputError(
-            "the images are not those the study began with (SHA-256 "
+            f"{Fault.DATA_CHANGED.value} (SHA-256 "
             f"{recorded['data']['checksum'][:12]}..., now {data.checksum[:12]}...)",
             where=str(paths.root),
             legal="the same data, or another name",
@@ -159,54 +174,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
     return flat
-
-
-@contextmanager
-def driver_lock(paths: StudyPaths) -> Iterator[None]:
-    """Hold the study's folder for this process; the lock dies with its holder.
-
-    Raises:
-        InputError: the folder cannot be written, or another driver holds it.
-    """
-    try:
-        paths.root.mkdir(parents=True, exist_ok=True)
-        # A moment of patience: `status` holds the lock for an instant, to see whether it is free.
-        lock = filelock.FileLock(paths.lock, timeout=1.0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        holder = read_json(paths.holder) if paths.holder.is_file() else {}
-        raise InputError(
-            f"another run of this study holds the folder: process {holder.get('pid', '?')} on "
-            f"{holder.get('host', '?')} since {holder.get('since', '?')}",
-            where=str(paths.root),
-            next_step="wait for it, or stop it; gsvae-tune status shows how far it is",
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}",
-            where=str(paths.root),
-            legal="a folder this user may write to (--out DIR)",
-        ) from error
-    try:
-        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        write_json(paths.holder, {"pid": os.getpid(), "host": platform.node(), "since": since})
-        yield
-    finally:
-        paths.holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def is_running(paths: StudyPaths) -> bool:
-    """Whether a driver holds the study now."""
-    if not paths.lock.exists():
-        return False
-    try:
-        with filelock.FileLock(paths.lock, timeout=0):
-            return False
-    except filelock.Timeout:
-        return True
-    except OSError:
-        return False  # nobody can write there, so no driver does
 
 
 def versions() -> dict[str, str]:

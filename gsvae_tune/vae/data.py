@@ -7,15 +7,10 @@ and validation; the test split is not in what it returns, so nothing that trains
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import platformdirs
@@ -25,6 +20,7 @@ from gsvae_tune.study.config import DataConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.paths import expand
 from gsvae_tune.study.seeds import derive
+from gsvae_tune.vae.files import read_idx_file, read_npz
 
 Bytes = NDArray[np.uint8]
 
@@ -247,21 +243,7 @@ def read_idx(folder: Path, name: str, checksums: dict[str, str] | None) -> Bytes
             holds its SHA-256.
     """
     path = _packed_or_plain(folder, name)
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"cannot be read: {error}", where=str(path), legal="an idx file of images"
-        ) from error
-    magic, *shape = struct.unpack(">IIII", content[:16]) if len(content) >= 16 else (0,)
-    if magic != 0x803 or not all(shape) or len(content) != 16 + int(np.prod(shape, dtype=object)):
-        raise InputError(
-            f"is no idx file of images (magic {magic:#x}, sizes {shape}, {len(content)} bytes)",
-            where=str(path),
-            legal="magic 0x803, three sizes >= 1, and one byte a pixel",
-        )
+    content, shape = read_idx_file(path)
     if checksums is not None and (seen := hashlib.sha256(content).hexdigest()) != checksums[name]:
         raise InputError(
             f"has the SHA-256 sum {seen} once unpacked: damaged, or another data set's file",
@@ -273,25 +255,8 @@ def read_idx(folder: Path, name: str, checksums: dict[str, str] | None) -> Bytes
 
 
 def _npz(path: Path) -> _Images:
-    """Read the array ``images`` (and ``test_images``, if there) from an npz file.
-
-    Bytes are taken as they are; floats in [0, 1] and booleans are scaled to 0..255.
-    """
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise InputError("is no npz file", where=str(path), legal="what numpy.savez writes")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("images", "test_images") if name in archive}
-            names = list(archive.files)
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"cannot be read: {error}", where=str(path), legal="a .npz file without pickles"
-        ) from error
-    if "images" not in arrays:
-        raise InputError(
-            f"holds the arrays {names}", where=str(path), legal="an array named images"
-        )
-    read = {name: _as_bytes(array, f"{path}: {name}") for name, array in arrays.items()}
+    """Read the array ``images`` (and ``test_images``, if there) from an npz file."""
+    read = read_npz(path, ("images", "test_images"))
     return _same_size(read["images"], read.get("test_images"), path)
 
 
@@ -303,22 +268,3 @@ def _same_size(train: Bytes, test: Bytes | None, where: Path) -> _Images:
             legal="one size",
         )
     return _Images(train, test)
-
-
-def _as_bytes(array: NDArray[Any], where: str) -> Bytes:
-    legal = "(n, height, width) or (n, pixels), of bytes, booleans or floats in [0, 1]"
-    if array.ndim not in (2, 3) or 0 in array.shape:
-        raise InputError(f"has shape {array.shape}", where=where, legal=legal)
-    if array.ndim == 2:
-        side = int(np.sqrt(array.shape[1]))
-        rows = side if side * side == array.shape[1] else 1
-        array = array.reshape(len(array), rows, -1)
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"has type {array.dtype}", where=where, legal=legal)
-    if not (np.isfinite(array).all() and array.min() >= 0.0 and array.max() <= 1.0):
-        raise InputError("has values that are not in [0, 1]", where=where, legal=legal)
-    return np.round(array * 255.0).astype(np.uint8)

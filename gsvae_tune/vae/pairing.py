@@ -52,6 +52,13 @@ class Pairing:
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from saved hashes.
+
+        Raises:
+            ValueError: they began with other weights: other seeds, or another model.
+        """
+        if list(state["init"]) != self.init:
+            raise ValueError("checkpoint of a training that began with other weights")
         self.init, self.order, self.noise = (
             list(state[name]) for name in ("init", "order", "noise")
         )

@@ -14,8 +14,9 @@ def shared_ray():
 
     environment.prepare()
     ray.init(
-        num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False
-    )
+        address="local", num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR",
+        log_to_driver=False,
+    )  # fmt: skip
     yield
     ray.shutdown()
 

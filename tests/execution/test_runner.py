@@ -50,10 +50,11 @@ def test_the_folder_is_the_contract(study):
         f"trials/{arm}/{n}/{name}"
         for arm in ("pair", "fixed-factor")
         for n in range(3)
-        for name in ("config.json", "epochs.jsonl", "checkpoint.pt", "result.json")
+        for name in ("config.json", "claim.json", "epochs.jsonl", "checkpoint.pt", "result.json")
     }
     tables = {f"tables/{name}.parquet" for name in ("trials", "replicates", "epochs")}
-    assert names - {"driver.lock"} == {"study.json", "optuna.journal"} | trials | tables
+    names = {name for name in names if not name.endswith(".lock")}
+    assert names == {"study.json", "driver.json", "optuna.journal"} | trials | tables
     facts = json.loads((root / "study.json").read_text())
     assert {"config", "digest", "seed", "versions", "hardware", "git_commit", "data"} <= set(facts)
     assert facts["config"]["data"]["binarization"] == "threshold"
@@ -167,10 +168,10 @@ def test_other_data_under_the_name_is_refused(study, smoke, run, monkeypatch):
 
 
 def test_a_second_driver_is_refused(study, run):
-    from gsvae_tune.study.studyfile import driver_lock, is_running
+    from gsvae_tune.study.lease import driver_lease, is_running
 
     assert not is_running(study["paths"])
-    with driver_lock(study["paths"]):
+    with driver_lease(study["paths"], pytest.fail):
         assert is_running(study["paths"])
         with pytest.raises(InputError, match=r"another run of this study holds .* process \d+ on"):
             run(study["config"])

@@ -15,6 +15,7 @@ from gsvae_tune.search.ledger import Ledger
 from gsvae_tune.search.storage import Assignment, open_storage
 from gsvae_tune.search.studies import VALLEY
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.lease import driver_lease
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState
 
@@ -39,11 +40,12 @@ def run(config, folder, slots=4, stop_after=None):
         if len(order) == stop_after:
             raise KeyboardInterrupt
 
-    searcher = LedgerSearcher(ledger, paths)
-    try:
-        done = simulate(searcher, load_objective(config), slots, paths, lambda *_: None, ended)
-    except KeyboardInterrupt:
-        done = None
+    with driver_lease(paths, print) as lease:
+        searcher = LedgerSearcher(ledger, paths, lease)
+        try:
+            done = simulate(searcher, load_objective(config), slots, paths, lambda *_: None, ended)
+        except KeyboardInterrupt:
+            done = None
     return done, order
 
 

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gsvae_tune.execution import trial
+from gsvae_tune.execution import memory, trial
 from gsvae_tune.execution.trial import run_trial
 from gsvae_tune.search.ledger import Ledger
 from gsvae_tune.search.storage import open_storage
+from gsvae_tune.study.faults import Fault
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState, read_json_lines
+from gsvae_tune.vae import checkpoint
 from gsvae_tune.vae.data import load_splits
 
 
@@ -31,6 +33,7 @@ def assigned(smoke, tmp_path):
         kwargs = {
             "study": config, "splits": load_splits(config.data, config.seed), "paths": folder,
             "gpu_fraction": 0.0, "every_epoch": True, "report": reports.append,
+            "pause": pytest.fail, "term": 1,
         }  # fmt: skip
         return run_trial(given, **(kwargs | more))
 
@@ -109,20 +112,24 @@ def test_a_killed_trial_goes_on_to_the_same_end(assigned, smoke, tmp_path, damag
     if damage == "lost records":
         folder.epochs.write_bytes(folder.epochs.read_bytes().splitlines(keepends=True)[0])
     if damage == "half loaded":  # good weights, a foreign controller
-        state = torch.load(folder.checkpoint, weights_only=True)
-        torch.save(state | {"controller": {"version": 99, "memory": {}}}, folder.checkpoint)
+        for path in (folder.checkpoint, folder.previous):
+            state = checkpoint.load(path)
+            checkpoint.save(path, state | {"controller": {"version": 99, "memory": {}}})
     if damage == "torn record":
         with folder.epochs.open("ab") as file:
             file.write(b'{"epoch": 4, "ta')
     if damage == "bad checkpoint":
-        folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:1000])
+        for path in (folder.checkpoint, folder.previous):
+            path.write_bytes(path.read_bytes()[:1000])
     result = go()
+    assert (result.note is not None) == begins_again
     assert [r["epoch"] for r in reports] == ([1, 2, 3] if begins_again else [3])
     records = [record | {"wall_s": 0} for record in read_json_lines(folder.epochs)]
     for file in (folder.result, folder.epochs, folder.checkpoint):
         file.unlink()
+    folder.notes.unlink(missing_ok=True)
     whole = go()
-    assert dataclasses.replace(result, wall_s=0) == dataclasses.replace(whole, wall_s=0)
+    assert dataclasses.replace(result, wall_s=0, note=None) == dataclasses.replace(whole, wall_s=0)
     assert records == [record | {"wall_s": 0} for record in read_json_lines(folder.epochs)]
 
 
@@ -132,8 +139,9 @@ def test_a_diverged_trial_fails_with_the_reason(assigned, poisoned):
     assert result.state is TrialState.FAILED
     assert result.value is None
     assert result.error == (
-        "1 of 2 replicates: diverged: branch a had a non-finite loss after epoch 1"
+        "diverged: a loss was not finite; in 1 of 2 replicates, first in branch a after epoch 1"
     )
+    assert result.fault is Fault.DIVERGED
     assert [row.diverged for row in result.replicates] == [True, False]
     assert "NaN" not in folder.epochs.read_text()
 
@@ -178,7 +186,10 @@ def test_out_of_memory_says_what_would_help(assigned, monkeypatch):
     monkeypatch.setattr(trial, "_training", full)
     result = go()
     assert result.state is TrialState.FAILED
-    assert result.error.startswith("out of memory on 0 of a GPU; fewer replicates or a smaller b")
+    assert result.error == (
+        "out of memory on the GPU; on 0 of a GPU; fewer replicates or a smaller batch may fit"
+    )
+    assert result.fault is Fault.DEVICE_MEMORY
 
 
 def test_what_fits_is_rehearsed_with_all_the_memory(monkeypatch):
@@ -191,6 +202,6 @@ def test_what_fits_is_rehearsed_with_all_the_memory(monkeypatch):
     total = SimpleNamespace(total_memory=10 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: total)
     built = SimpleNamespace(rehearse=lambda: asked.append("rehearsed"))
-    told = trial._what_fits(lambda: built, torch.device("cuda"))
+    told = memory.what_fits(Fault.DEVICE_MEMORY, lambda: built, torch.device("cuda"), None)
     assert asked == [1.0, "rehearsed"]
     assert told == "--gpus-per-trial 0.3333 would fit"

@@ -222,7 +222,7 @@ def test_a_single_choice_has_its_condition():
 
 
 def test_a_grid_too_large_to_be_a_plan_is_refused():
-    with pytest.raises(InputError, match="the grid has more than 20000 configurations"):
+    with pytest.raises(InputError, match="the grid has more than 5000 configurations"):
         studies.load("digits", {"search.sampler": ("grid", "--sampler")})
 
 

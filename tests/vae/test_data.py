@@ -1,7 +1,10 @@
 """Images: sources, checks, binarizations and splits."""
 
 import gzip
+import os
+import re
 import struct
+import zipfile
 from urllib.error import URLError
 
 import numpy as np
@@ -11,6 +14,9 @@ from gsvae_tune.study.config import DataConfig
 from gsvae_tune.study.errors import InputError, UnfinishedError
 from gsvae_tune.vae import data, fetching
 from gsvae_tune.vae.data import TEST_IMAGES, TRAIN_IMAGES, load_splits, load_test_split
+from gsvae_tune.vae.files import read_npz
+from tests.faults import hostile
+from tests.faults.cost import Cost
 
 GREY = np.random.default_rng(0).integers(0, 256, (200, 6, 5), dtype=np.uint8)
 
@@ -172,7 +178,7 @@ def test_folders_are_looked_for_in_order(folder, tmp_path, monkeypatch):
         (gzip.compress(struct.pack(">IIII", 0x803, 0, 28, 28)), "no idx file of images"),
         (
             gzip.compress(struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1)),
-            "no idx file",
+            "promises 79228162458924105385300197391 bytes in",
         ),
     ],
 )
@@ -192,7 +198,7 @@ def test_damaged_idx_files(tmp_path, content, said):
         ({"images": GREY.astype(np.int64)}, "has type int64"),
         ({"images": GREY.astype(np.float32)}, r"not in \[0, 1\]"),
         ({"images": np.full((20, 4), np.nan)}, r"not in \[0, 1\]"),
-        ({"images": np.array([[{}]])}, "cannot be read"),
+        ({"images": np.array([[{}]])}, "has type object"),
         ({"images": GREY[:3]}, "at least one image in each split"),
         ({"images": GREY, "test_images": GREY[:, :4]}, "one size"),
     ],
@@ -206,6 +212,93 @@ def test_unusable_npz_files(tmp_path, arrays, said):
     for name in ("mine.npz", "mine.npy", "none.npz"):
         with pytest.raises(InputError, match=r"is no npz file|cannot be read: .*No such file"):
             load_splits(DataConfig(source=f"npz:{tmp_path / name}"), 0)
+
+
+def refused(source):
+    with pytest.raises(InputError) as caught:
+        load_splits(DataConfig(source=source), 0)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        # said of more than it can hold, of more than images do, of more than is there
+        (hostile.packed_zeros(idx(GREY), 2**20)[:4000], "cannot be read: it ends in the middle"),
+        (gzip.compress(struct.pack(">IIII", 0x803, 300, 1000, 1000)), "promises 300000016 bytes in 3"),
+        (gzip.compress(idx(GREY)) + b"x", "cannot be read: it ends in the middle"),
+        (gzip.compress(idx(GREY)) + b"more than a bit", "cannot be read: .*header"),
+        (gzip.compress(idx(GREY)) + gzip.compress(b"x"), "no idx file of images"),
+        (gzip.compress(b"") * 10_001, "it has more than 10000 parts"),
+        (gzip.compress(idx(GREY))[:-5] + bytes(5), "cannot be read: .*check"),
+    ],
+)  # fmt: skip
+def test_packed_files_are_believed_nothing(tmp_path, content, said):
+    (tmp_path / TRAIN_IMAGES).write_bytes(content)
+    assert re.search(said, refused(f"idx:{tmp_path}"))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    """Even one that keeps its promise: 313 MB from 1.4 MB are no images."""
+    start = struct.pack(">IIII", 0x803, 400_000, 28, 28)
+    (tmp_path / TRAIN_IMAGES).write_bytes(hostile.packed_zeros(start, 400_000 * 784))
+    with Cost() as cost:
+        said = refused(f"idx:{tmp_path}")
+    assert "legal: at most 209715200; images that pack better: not packed" in said
+    assert cost.bytes < 10e6
+
+
+def test_packed_files_may_have_parts_and_padding(tmp_path):
+    whole, content = idx(GREY), tmp_path / TRAIN_IMAGES
+    content.write_bytes(gzip.compress(whole))
+    one = load_splits(DataConfig(source=f"idx:{tmp_path}"), 0)
+    content.write_bytes(gzip.compress(whole[:7]) + gzip.compress(whole[7:]) + bytes(512))
+    assert load_splits(DataConfig(source=f"idx:{tmp_path}"), 0).checksum == one.checksum
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (hostile.npz([("images.npy", hostile.GREY), ("images", hostile.GREY)]), "holds images twice"),
+        (hostile.npz([("images.npy", hostile.GREY)], zipfile.ZIP_LZMA), "packs images by method 14"),
+        (hostile.npz([("images.npy", hostile.GREY + b"x")]), "images: promises 2000 bytes and holds 2001"),
+        (hostile.npz([("images.npy", hostile.BIG_HEADER)]), "images: promises 313600000 bytes and holds 0"),
+        (hostile.npz([("images.npy", hostile.npy_header("(" * 9000))]), "cannot be read"),
+        (hostile.npz([("images.npy", hostile.npy_header("x" * 20_000))]), "a header of 20000 bytes"),
+        (hostile.npz([("images.npy", hostile.npy_header("{}", 3))]), r"npy format \(3, 0\)"),
+        (hostile.npz([("images", b"no array")]), "cannot be read: .*magic"),
+        (hostile.lying(size=2**32 - 1), r"promises 4294967295 bytes in"),
+        (hostile.lying(packed=50), "cannot be read|shorter or longer"),
+        (hostile.encrypted(), "cannot be read: .*encrypted"),
+        (hostile.many_members(), "its table of contents is too long"),
+    ],
+)  # fmt: skip
+def test_archives_are_believed_nothing(tmp_path, content, said):
+    (tmp_path / "mine.npz").write_bytes(content)
+    with Cost() as cost:
+        message = refused(f"npz:{tmp_path / 'mine.npz'}")
+    assert re.search(said, message)
+    assert str(tmp_path / "mine.npz") in message
+    assert cost.bytes < 20e6
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["|u1", "<f4", ">f8", "<f2"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_are_what_numpy_reads(tmp_path, order, kind, save):
+    array = np.asarray(GREY if kind == "|u1" else GREY / 255, dtype=kind, order=order)
+    save(tmp_path / "mine.npz", images=array, other=[1])
+    read = read_npz(tmp_path / "mine.npz", ("images", "test_images"))
+    whole = np.load(tmp_path / "mine.npz")["images"]
+    assert list(read) == ["images"]
+    assert np.array_equal(read["images"], whole if kind == "|u1" else np.round(whole * 255))
+
+
+def test_what_never_ends_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / TRAIN_IMAGES)
+    os.mkfifo(tmp_path / "mine.npz")
+    assert "it is no file" in refused(f"idx:{tmp_path}")
+    assert "it is no file" in refused(f"npz:{tmp_path / 'mine.npz'}")
 
 
 def test_the_test_split_is_what_the_others_leave():

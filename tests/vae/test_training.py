@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -162,15 +163,54 @@ def test_checkpoints_that_are_none(make, tmp_path):
     path = tmp_path / "checkpoint.pt"
     assert checkpoint.load(path) is None
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="no readable checkpoint"):
+    with pytest.raises(ValueError, match="ends without a checksum"):
         checkpoint.load(path)
-    torch.save([1], path)
-    with pytest.raises(ValueError, match="holds a list"):
+    torch.save({"a": 1}, path)  # one that somebody else wrote
+    with pytest.raises(ValueError, match="ends without a checksum"):
+        checkpoint.load(path)
+    checkpoint.save(path, [1, 2])
+    with pytest.raises(ValueError, match="it holds a list"):
         checkpoint.load(path)
     with pytest.raises(ValueError, match="checkpoint version None"):
         make().load_state_dict({})
     with pytest.raises(ValueError, match="another model"):
         make().load_state_dict(make(hidden=(9,)).state_dict())
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    """But in the two bytes that say how long the checksum is, which no reader needs."""
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"weights": torch.arange(5.0), "epoch": 3})
+    whole = path.read_bytes()
+    assert torch.load(path, weights_only=True)["epoch"] == 3  # anybody can read it
+    quiet = []
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        if checkpoint.examine(path) is None:
+            quiet.append(place)
+    length = whole.rindex(b"gsvae-tune checkpoint") - 2
+    assert quiet == [length, length + 1]
+    for size in (0, 1, 22, 96, 97, 98, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert checkpoint.examine(path) is not None
+
+
+def test_the_checkpoint_before_is_kept_until_the_next_is_whole(tmp_path):
+    path, previous = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.previous.pt"
+    for epoch in (1, 2, 3):
+        checkpoint.save(path, {"epoch": epoch}, previous=previous)
+    assert checkpoint.load(path) == {"epoch": 3}
+    assert checkpoint.load(previous) == {"epoch": 2}
+
+    @contextmanager
+    def refuse():
+        raise OSError("refused")
+        yield
+
+    with pytest.raises(OSError, match="refused"):
+        checkpoint.save(path, {"epoch": 4}, refuse(), previous=previous)
+    assert checkpoint.load(path) == {"epoch": 3}
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, previous.name}
 
 
 def test_temperatures_of_an_epoch_are_those_the_controller_gave(make):

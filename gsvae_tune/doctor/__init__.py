@@ -1,0 +1,1 @@
+"""Whether a study's files are whole and agree with each other, and mending what can be mended."""
