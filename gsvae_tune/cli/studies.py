@@ -173,7 +173,7 @@ def _show_result(config: StudyConfig, done: Run) -> None:
 
     storage = open_storage(
         config.storage, done.paths, must_exist=True,
-        patience_s=config.resources.storage_patience_s,
+        patience_s=config.faults.storage_patience_s,
         notify=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
     )  # fmt: skip
     tables = summary.export(config, done.paths, storage)

@@ -135,11 +135,11 @@ def check_driver(case: Case) -> None:
 
 def check_storage(case: Case) -> None:
     """Read the ledger; ``case.entries`` is what it holds."""
-    storage = _check_database(case) if case.url is not None else _check_journal(case)
-    if storage is None:
+    case.storage = _check_database(case) if case.url is not None else _check_journal(case)
+    if case.storage is None:
         return
     try:
-        case.entries = read_entries(case.study, storage, case.owner)
+        case.entries = read_entries(case.study, case.storage, case.owner)
     except InputError as error:
         where = "storage" if case.url is not None else case.name(case.paths.journal)
         fix = f"bring this study's own back, or the study.json that belongs to it; {_BACK}"

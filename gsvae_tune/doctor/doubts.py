@@ -186,6 +186,8 @@ def doubt_test(test: TestResult, result: TrialResult | None, epochs: Epochs | No
         return "has other replicates, seeds or branches than its result"
     if epochs is None or epochs.last is None or epochs.count != result.epochs:
         return None
+    if unlike_epochs(result, epochs) is not None:
+        return None  # it is not the test that is in doubt
     tau = epochs.last["tau"]
     if any(row.tau != tau[row.replicate]["ab".index(row.branch)] for row in test.replicates):
         return "has other temperatures than the last epoch"

@@ -152,6 +152,10 @@ def _check_trials(case: Case, progress: Progress) -> None:
             problem = f"cannot be read: {error.strerror}"
             fix = "see to the disk and the rights of its files"
             case.found("trial-unreadable", check.folder.root, problem, Severity.DAMAGE, fix)
+        except Exception as error:  # noqa: BLE001 - of a damage that no check thought of
+            problem = f"makes no sense: {type(error).__name__}: {error}"
+            fix = "bring its files back from a copy"
+            case.found("trial-strange", check.folder.root, problem, Severity.DAMAGE, fix)
         wrong |= check.ledger_is_wrong
         side = key[:2]
         untold[side] = untold.get(side, 0) + check.untold

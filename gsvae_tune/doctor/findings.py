@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gsvae_tune.search.adoption import Entries, Key
+from gsvae_tune.search.storage import Storage
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.paths import StudyPaths, TrialPaths
 
@@ -68,7 +69,8 @@ class Case:
     alive: bool  # a driver is at work in it
     config: StudyConfig | None = None
     owner: str = ""  # the study's own id
-    entries: Entries | None = None  # None where the storage cannot be read
+    storage: Storage | None = None  # a copy for reading, or the database
+    entries: Entries | None = None  # what it holds; None where it cannot be read
     findings: list[Finding] = field(default_factory=list)
 
     def found(

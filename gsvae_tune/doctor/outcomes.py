@@ -22,8 +22,8 @@ def check_outcomes(case: Case, *, unfinished: bool) -> None:
 
     paths, config = case.paths, case.study
     try:
-        built = summary.build_tables(config, paths, case.url)
-        verdict = summary.decided(config, paths, case.url, built)
+        built = summary.build_tables(config, paths, case.storage)
+        verdict = summary.decided(config, paths, case.storage, built)
     except UserError:
         return  # what stands in the way was found before
     except Exception as error:  # noqa: BLE001 - of a damage that no check knows
@@ -31,8 +31,11 @@ def check_outcomes(case: Case, *, unfinished: bool) -> None:
         fix = "mend what else was found, and look again"
         case.found("tables-impossible", paths.tables, problem, Severity.DAMAGE, fix)
         return
-    # A table, or a verdict, may be all that is left of what the folders have lost.
-    lost = any(one.severity is Severity.DAMAGE for one in case.findings)
+    # A table, or a verdict, may be all that is left of what the folders lack now.
+    lost = any(
+        one.severity is Severity.DAMAGE or (one.mend is not None and one.stage > Stage.LITTER)
+        for one in case.findings
+    )
     _check_tables(case, built, unfinished=unfinished, lost=lost)
     if config.protocol.until == "verdict":
         told = None if verdict is None else json.loads(json.dumps(finite(verdict.as_dict())))
@@ -51,8 +54,8 @@ def _check_tables(case: Case, built: Any, *, unfinished: bool, lost: bool) -> No
         fix = "written at the end of the run"
         case.found(code, paths.tables, problem, Severity.NOTE, fix)
     elif lost and _OTHER in states.values():
-        fix = "see to what else is damaged first; gsvae-tune export writes them as the folders are"
-        case.found(code, paths.tables, problem, Severity.DAMAGE, fix)
+        fix = f"{_KEPT}; gsvae-tune export writes them as the folders are"
+        case.found(code, paths.tables, problem, Severity.NOTE, fix)
     else:
         old = [path for path in wrong if path.exists()]
         mend = partial(_write_anew, built, paths, old)
@@ -60,6 +63,7 @@ def _check_tables(case: Case, built: Any, *, unfinished: bool, lost: bool) -> No
         case.found(code, paths.tables, problem, Severity.MENDABLE, fix, mend, Stage.TABLES)
 
 
+_KEPT = "kept until all else that is damaged is seen to"
 _MISSING, _CUT, _OTHER = "is missing", "cannot be read", "is not what the folders give"
 
 
@@ -116,8 +120,7 @@ def _check_verdict(case: Case, now: Any, *, lost: bool) -> None:
         return  # a verdict on fewer trials than there are now is shown as what it is
     problem = "is not what the tables give"
     if lost:
-        fix = "see to what else is damaged first"
-        case.found("verdict-wrong", path, problem, Severity.DAMAGE, fix)
+        case.found("verdict-wrong", path, problem, Severity.NOTE, _KEPT)
         return
     fix = "judged anew, this file set aside"
     mend = partial(_judge_anew, path, now)

@@ -12,6 +12,7 @@ from typing import Any
 from gsvae_tune.doctor.doubts import Epochs
 from gsvae_tune.search.storage import Assignment, TrialRow
 from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.faults import Fault
 from gsvae_tune.study.paths import TrialPaths
 from gsvae_tune.study.records import TrialResult, TrialState, read_json
 
@@ -82,8 +83,17 @@ def _from_ledger(row: TrialRow, epochs: Epochs) -> TrialResult:
         steps=last["steps"],
         wall_s=last["wall_s"],
         device="",
+        fault=_fault(row),
         note="written anew by gsvae-tune doctor from the ledger",
     )
+
+
+def _fault(row: TrialRow) -> Fault | None:
+    """Return the kind of fault that an error's text begins with."""
+    if row.state is not TrialState.FAILED:
+        return None
+    named = (fault for fault in Fault if (row.error or "").startswith(fault.value))
+    return next(named, Fault.ERROR)
 
 
 def _from_checkpoint(config: StudyConfig, folder: TrialPaths, size: int) -> TrialResult:

@@ -180,7 +180,13 @@ def _open(
     owner = check_study(paths, config, facts)
     if config.storage is None:
         mend_journal(paths)
-    study = _Study(config, paths, lease, open_storage(config.storage, paths), owner, console)
+    storage = open_storage(
+        config.storage,
+        paths,
+        patience_s=config.faults.storage_patience_s,
+        notify=lambda text: _say(console, text),
+    )
+    study = _Study(config, paths, lease, storage, owner, console)
     before = study.rows()
     if config.protocol.until == "verdict":
         searched = count_searched(before)
@@ -276,7 +282,7 @@ def _test(
     if objective is None:
         from gsvae_tune.execution.testing import measure
 
-        measure(study.config, study.paths, opened, resources(), study.console)
+        measure(study.config, study.paths, study.lease.term, opened, resources(), study.console)
     else:
         for which, row in waiting.items():
             found = objective.test(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ray
@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from gsvae_tune.execution.progress import PLAIN_S, duration
 from gsvae_tune.execution.resources import TrialResources
+from gsvae_tune.execution.retraining import is_lost, train_again
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import UnfinishedError
 from gsvae_tune.study.openings import Opening
@@ -25,7 +26,8 @@ from gsvae_tune.study.records import (
     TrialResult,
     read_json_lines,
 )
-from gsvae_tune.vae.data import Bytes, load_test_split
+from gsvae_tune.vae.data import load_splits, load_test_split
+from gsvae_tune.vae.files import Bytes
 
 Which = tuple[str, int]
 
@@ -33,6 +35,7 @@ Which = tuple[str, int]
 def measure(
     config: StudyConfig,
     paths: StudyPaths,
+    term: int,
     opened: Mapping[Which, Opening],
     resources: TrialResources,
     console: Console,
@@ -42,6 +45,7 @@ def measure(
     Args:
         config: the study.
         paths: its folder.
+        term: of this driver.
         opened: (arm, number) -> the opening, which is written down already.
         resources: what a task gets.
         console: shows how far it is.
@@ -49,8 +53,11 @@ def measure(
     Raises:
         UnfinishedError: a task failed; what is measured is kept.
     """
+    config = config.model_copy(update={"storage": None})  # workers need no password
+    share = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)
+    _bring_back(config, paths, term, opened, share, resources.gpus, console)
     images = ray.put(load_test_split(config.data, config.seed))
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_measure)
+    task = share(_measure)
     running: dict[Any, tuple[Which, int]] = {}
     found: dict[Which, dict[int, ReplicateTest]] = {which: {} for which in opened}
     wanted = {which: _sound(paths.trial(*which, "confirm")) for which in opened}
@@ -72,6 +79,32 @@ def measure(
                 opening = opened[which]
                 folder = paths.trial(*which, "confirm")
                 TestResult(opening.time, opening.mark, rows).write(folder.test)
+
+
+def _bring_back(
+    config: StudyConfig,
+    paths: StudyPaths,
+    term: int,
+    opened: Iterable[Which],
+    share: Callable[[Any], Any],
+    gpu_fraction: float,
+    console: Console,
+) -> None:
+    """Train confirmed models again that are lost."""
+    lost = [which for which in opened if is_lost(paths.trial(*which, "confirm"))]
+    if not lost:
+        return
+    names = ", ".join(f"{arm} #{number}" for arm, number in lost)
+    console.print(
+        f"lost on disk, and trained again: the confirmed models of {names}", highlight=False
+    )
+    splits, task = ray.put(load_splits(config.data, config.seed)), share(train_again)
+    for which in lost:
+        folder = paths.trial(*which, "confirm")
+        try:
+            ray.get(task.remote(config, splits, folder, gpu_fraction, term))
+        except (RayError, ValueError, OSError) as error:
+            raise _unfinished(paths, which, error) from error
 
 
 def _sound(folder: TrialPaths) -> list[ReplicateResult]:
@@ -141,10 +174,7 @@ def _measure(
 
     device = device_for(gpu_fraction)
     state = checkpoint.load(folder.checkpoint)
-    if state is None:
-        raise ValueError(
-            f"{folder.checkpoint} is missing: the confirmed model; bring it back first"
-        )
+    assert state is not None  # noqa: S101 - it was looked at before
     assert row.best_branch is not None  # noqa: S101 - it is sound
     *_, last = read_json_lines(folder.epochs)
     tau = last["tau"]

@@ -17,6 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from gsvae_tune.search.arms import Arm, TauPath, arm_of
 from gsvae_tune.search.storage import SOURCE, ArmRecord, Assignment, TrialRow, number_of
 from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.errors import UnfinishedError
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState, read_json_lines
 
@@ -165,6 +166,13 @@ class ArmConfirmation:
         """
         folder = self._paths.trial(self._search.arm, number, "confirm")
         taus = [record["tau"] for record in read_json_lines(folder.epochs)]
+        result = TrialResult.read(folder.result)
+        if not self._config.simulate and (result is None or len(taus) != result.epochs):
+            raise UnfinishedError(
+                f"{folder.epochs} has {len(taus)} epochs of those that arm {self.arm} replays\n"
+                f"  kept:  everything, in {self._paths.root}\n"
+                "  next:  bring a whole copy of it back"
+            )
         paths = [[(a, b) for a, b in path] for path in zip(*taus, strict=True)]
         if not paths:  # simulated, or failed before its first epoch: nothing to replay
             return [[(1.0, 1.0)]]

@@ -78,7 +78,7 @@ def _copy(
     owner: str,
     say: Callable[[str], None],
 ) -> Copied:
-    patience_s = config.resources.storage_patience_s
+    patience_s = config.faults.storage_patience_s
     old = open_storage(source, paths, must_exist=True, patience_s=patience_s, notify=say)
     studies = refuse_foreign(config, paths, old, owner)
     trials: _Trials = {key: study.get_trials(deepcopy=False) for key, study in studies.items()}
@@ -95,7 +95,11 @@ def _copy(
         for name, value in study.user_attrs.items():
             copy.set_user_attr(name, value)
         number = new.get_study_id_from_name(study.study_name)
-        for trial in trials[key][len(there.get(key, [])) :]:
+        begun = there.get(key, [])
+        for trial, one in zip(trials[key], begun, strict=False):
+            if trial.state.is_finished() and not one.state.is_finished():
+                _end(new, one._trial_id, trial)  # noqa: SLF001 - no public name
+        for trial in trials[key][len(begun) :]:
             new.create_new_trial(number, template_trial=trial)
     # Past every cache.
     seen = _read(config, open_storage(target, paths, must_exist=True, patience_s=patience_s))
@@ -156,13 +160,31 @@ def _refuse_others(
     if name in optuna.get_all_study_names(new):
         marks = optuna.load_study(study_name=name, storage=new).user_attrs
     foreign = any(own.get(mark) != value for mark, value in marks.items())
-    if foreign or _facts(there) != _facts(trials[: len(there)]):
+    begins = len(there) <= len(trials) and all(
+        # The study may have gone on since: what was running then has ended.
+        fact == expected or (not one.state.is_finished() and one.params == trial.params)
+        for one, trial, fact, expected in zip(
+            there, trials, _facts(there), _facts(trials[: len(there)]), strict=False
+        )
+    )
+    if foreign or not begins:
         raise InputError(
             f"holds other trials under the name {name}",
             where="--to",
             legal="a storage in which that name is free, or one that an earlier copy was made to",
             next_step="nothing was changed",
         )
+
+
+def _end(storage: BaseStorage, trial_id: int, ended: FrozenTrial) -> None:
+    """Enter the end of a trial that was running when it was copied."""
+    for key, value in ended.user_attrs.items():
+        storage.set_trial_user_attr(trial_id, key, value)
+    for key, value in ended.system_attrs.items():
+        storage.set_trial_system_attr(trial_id, key, value)
+    for step, value in ended.intermediate_values.items():
+        storage.set_trial_intermediate_value(trial_id, step, value)
+    storage.set_trial_state_values(trial_id, ended.state, ended.values)
 
 
 def _facts(trials: Sequence[FrozenTrial]) -> list[str]:

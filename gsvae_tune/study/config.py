@@ -165,12 +165,6 @@ class ResourcesConfig(Frozen):
     cpus_per_trial: float | None = Field(
         None, ge=0.01, description="CPUs a trial; default: 1, or less where GPU trials share them"
     )
-    storage_patience_s: float = Field(
-        300.0,
-        ge=0.0,
-        description="seconds for which a storage that cannot be reached is tried again before the "
-        "run stops, with all kept",
-    )
 
     @model_validator(mode="after")
     def _share_is_zero_or_worth_it(self) -> ResourcesConfig:
@@ -204,6 +198,12 @@ class FaultsConfig(Frozen):
         gt=0.0,
         description="host memory that one trial on a CPU may take beyond its process, 1e9 bytes; "
         "enforced on Linux. Default: no limit but the machine's",
+    )
+    storage_patience_s: float = Field(
+        300.0,
+        ge=0.0,
+        description="seconds for which a storage that cannot be reached is tried again before the "
+        "run stops, with all kept",
     )
 
 
@@ -326,7 +326,9 @@ class StudyConfig(Frozen):
     )
     out: str = Field("studies", description="folder in which the study's folder is made")
     storage: SecretStr | None = Field(  # it may hold a password
-        None, description="Optuna storage URL; default: a journal file in the study's folder"
+        None,
+        description="URL of a database, such as postgresql://user@host/name, whose password may "
+        "stand in $GSVAE_STORAGE_PASSWORD; default: a journal file in the study's folder",
     )
 
     def method(self, arm: str) -> str:

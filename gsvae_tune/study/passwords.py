@@ -60,8 +60,9 @@ def complete(url: str) -> tuple[str, dict[str, str]]:
     """Return what `split` does, with the password this process was given where the URL has none."""
     bare, secrets = split(url)
     secrets = secrets or dict(_handed.get(bare, {}))
-    if not secrets and _general:
-        secrets = {"password": _general[0]}
+    general = [*_general, os.environ.get(VARIABLE, "")][0]
+    if not secrets and general:
+        secrets = {"password": general}
     return bare, secrets
 
 

@@ -20,9 +20,7 @@ from gsvae_tune.study.config import DataConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.paths import expand
 from gsvae_tune.study.seeds import derive
-from gsvae_tune.vae.files import read_idx_file, read_npz
-
-Bytes = NDArray[np.uint8]
+from gsvae_tune.vae.files import Bytes, read_idx_file, read_npz
 
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 TEST_IMAGES = "t10k-images-idx3-ubyte.gz"

@@ -13,11 +13,13 @@ from gsvae_tune.cli.__main__ import app, guarded
 from gsvae_tune.cli.application import SafeConsole
 from gsvae_tune.doctor.examination import examine, treat
 from gsvae_tune.doctor.findings import Severity
+from gsvae_tune.execution import trial
 from gsvae_tune.execution.runner import run_study
 from gsvae_tune.execution.trial import run_trial
 from gsvae_tune.report import summary
 from gsvae_tune.search import studies
 from gsvae_tune.search.storage import open_storage
+from gsvae_tune.study.faults import Fault
 from gsvae_tune.study.lease import driver_lease
 from gsvae_tune.study.records import TrialResult, read_json, write_json
 from gsvae_tune.vae.data import load_splits
@@ -336,6 +338,26 @@ def test_an_unfinished_trial_is_made_fit_to_go_on(trained, damage, code):
     ]
 
 
+def test_a_failed_trials_result_is_written_from_the_ledger(trained, monkeypatch):
+    config, paths = trained
+    search = config.search.model_copy(update={"trials": config.search.trials + 1})
+    protocol = config.protocol.model_copy(update={"until": "search"})
+
+    def fail(*_):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(trial, "_training", fail)
+    go_on(config.model_copy(update={"search": search, "protocol": protocol}), paths)
+    path = paths.trial("pair", 3).result
+    before = TrialResult.read(path)
+    assert (before.fault, before.error) == (Fault.ERROR, "ValueError: no such thing")
+    path.unlink()
+    assert fix(paths).left == []
+    after = TrialResult.read(path)
+    assert (after.state, after.error, after.fault) == (before.state, before.error, before.fault)
+    assert "from the ledger" in after.note
+
+
 def alone(config, folder):
     assigned = read_json(folder.config)
     return run_trial(
@@ -467,7 +489,9 @@ def test_the_command_and_its_exit_codes(cli, simulated):
     (report,) = json.loads(cli(paths.root, "--json")[1])
     assert set(report) == {"study", "folder", "driver", "healthy", "findings"}
     assert report["healthy"] is False
-    assert {one["code"] for one in report["findings"]} == {"verdict-damaged", "result-damaged"}
+    assert {one["code"] for one in report["findings"] if one["severity"] != "note"} == {
+        "verdict-damaged", "result-damaged",
+    }  # fmt: skip
     for one in report["findings"]:
         assert set(one) == {"code", "study", "subject", "problem", "severity", "fix", "done"}
     code, out, _ = cli(paths.root, "--fix")

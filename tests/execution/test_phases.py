@@ -1,9 +1,11 @@
 """From the search to the verdict on a real Ray: confirmation, pairing, the test split, all arms."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import torch
 
 from gsvae_tune.report import summary
 from gsvae_tune.search.arms import ARMS
@@ -13,8 +15,9 @@ from gsvae_tune.study.errors import InputError, UnfinishedError
 from gsvae_tune.study.loading import parse
 from gsvae_tune.study.openings import read_openings
 from gsvae_tune.study.paths import StudyPaths
-from gsvae_tune.study.records import TestResult, read_json_lines
+from gsvae_tune.study.records import TestResult, TrialResult, read_json_lines
 from gsvae_tune.study.seeds import replicate_seed
+from gsvae_tune.vae import checkpoint
 from tests.execution.test_runner import assert_same
 
 HASHES = ["init_hash", "order_hash", "noise_hash"]
@@ -111,10 +114,45 @@ def test_a_run_killed_in_the_test_phase_goes_on_under_its_opening(smoke, run, tm
     assert lost.read_bytes() == before
     assert paths.openings.read_bytes() == openings
     assert_same(tables, again)
+
+
+def test_confirmed_models_that_are_lost_are_trained_again_to_the_same_end(smoke, run, tmp_path):
+    config = smoke(protocol__until="confirm", search__trials=1)
+    run(config)
+    paths = StudyPaths.of(config.out, config.name)
+    lost, cut, forgotten = (
+        paths.trial("pair", 0, "confirm").checkpoint,
+        paths.trial("fixed-factor", 0, "confirm").checkpoint,
+        paths.trial("fixed-factor", 0, "confirm").epochs,
+    )
+    records = [record | {"wall_s": 0} for record in read_json_lines(forgotten)]
+    results = {p: p.read_bytes() for p in paths.trials.glob("*/*/result.json")}
+    weights = {path: checkpoint.load(path)["model"] for path in (lost, cut)}
     lost.unlink()
-    paths.trial("pair", 0, "confirm").checkpoint.unlink()
-    with pytest.raises(UnfinishedError, match=r"the test of pair #0 stopped: .*checkpoint.pt is"):
-        run(config)
+    cut.write_bytes(cut.read_bytes()[:-1])
+    forgotten.unlink()
+    done, tables = run(smoke(protocol__until="verdict", search__trials=1))
+    assert (done.trained, done.tested) == (0, 2)
+    assert results == {p: p.read_bytes() for p in paths.trials.glob("*/*/result.json")}
+    assert records == [record | {"wall_s": 0} for record in read_json_lines(forgotten)]
+    for path, before in weights.items():
+        again = checkpoint.load(path)["model"]
+        assert all(torch.equal(again[key], value) for key, value in before.items())
+    assert not list(paths.trials.glob("*/*/again"))
+    whole = smoke(protocol__until="verdict", search__trials=1, out=str(tmp_path / "whole"))
+    assert_same(run(whole)[1], tables)
+
+
+def test_a_lost_model_that_comes_out_otherwise_is_not_measured(smoke, run):
+    config = smoke(protocol__until="confirm", search__trials=1)
+    run(config)
+    folder = StudyPaths.of(config.out, config.name).trial("pair", 0, "confirm")
+    folder.checkpoint.unlink()
+    stands = TrialResult.read(folder.result)
+    dataclasses.replace(stands, value=stands.value + 1.0).write(folder.result)
+    with pytest.raises(UnfinishedError, match=r"the test of pair #0 stopped: .*trained again it"):
+        run(smoke(protocol__until="verdict", search__trials=1))
+    assert not folder.test.exists()
 
 
 def test_phase_by_phase_is_the_same_as_at_once(smoke, run, tmp_path):

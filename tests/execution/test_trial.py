@@ -1,6 +1,7 @@
 """One trial in its folder, without Ray."""
 
 import dataclasses
+import errno
 import json
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from gsvae_tune.execution.trial import run_trial
 from gsvae_tune.search.ledger import Ledger
 from gsvae_tune.search.storage import open_storage
 from gsvae_tune.study.faults import Fault
+from gsvae_tune.study.fence import Claim, FencedError
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialState, read_json_lines
 from gsvae_tune.vae import checkpoint
@@ -205,3 +207,71 @@ def test_what_fits_is_rehearsed_with_all_the_memory(monkeypatch):
     told = memory.what_fits(Fault.DEVICE_MEMORY, lambda: built, torch.device("cuda"), None)
     assert asked == [1.0, "rehearsed"]
     assert told == "--gpus-per-trial 0.3333 would fit"
+
+
+def test_a_trial_past_its_time_limit_ends_and_says_so(assigned):
+    go, _, _, _, config = assigned
+    hurried = config.model_copy(
+        update={"faults": config.faults.model_copy(update={"trial_limit_s": 1e-9})}
+    )
+    result = go(study=hurried)
+    assert result.state is TrialState.FAILED
+    assert result.fault is Fault.TIME_LIMIT
+    assert result.error.startswith("ran past the time limit of a trial; 1e-09 s (faults.trial_l")
+    assert go() == result
+
+
+def test_a_full_disk_is_not_the_trials_fault(assigned, monkeypatch):
+    """It pauses, keeps its last checkpoint, and goes on to the end it would have had."""
+    go, folder, _, reports, config = assigned
+    eager = config.model_copy(
+        update={"training": config.training.model_copy(update={"checkpoint_s": 1e-9})}
+    )
+    save, saved, paused = checkpoint.save, [], []
+
+    def fill(*args, **more):
+        if len(saved) == 20:
+            raise OSError(errno.ENOSPC, "No space left on device", "checkpoint.pt")
+        saved.append(1)
+        save(*args, **more)
+
+    monkeypatch.setattr(checkpoint, "save", fill)
+    assert go(study=eager, pause=paused.append) is None
+    assert len(paused) == 1
+    assert "No space left on device" in paused[0]
+    assert not folder.result.exists()
+    monkeypatch.setattr(checkpoint, "save", save)
+    reports.clear()
+    assert go().state is TrialState.COMPLETE
+    assert reports[0]["epoch"] > 1
+
+
+def test_a_trial_that_was_taken_over_writes_nothing_more(assigned):
+    go, folder, _, _, config = assigned
+    eager = config.model_copy(
+        update={"training": config.training.model_copy(update={"checkpoint_s": 1e-9})}
+    )
+
+    def taken_over(report):
+        if report["epoch"] == 2:
+            Claim(folder, 2).take()
+
+    with pytest.raises(FencedError):
+        go(study=eager, report=taken_over)
+    assert not folder.result.exists()
+    with pytest.raises(FencedError):
+        go(term=1)
+    assert go(term=2).state is TrialState.COMPLETE
+
+
+def test_memory_that_the_host_refuses(assigned, monkeypatch):
+    go, *_ = assigned
+
+    def refuse(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    monkeypatch.setattr(trial, "_training", refuse)
+    result = go()
+    assert result.fault is Fault.HOST_MEMORY
+    said = "fewer replicates or a smaller batch may fit; or fewer trials at once: --cpus-per-trial"
+    assert result.error == f"out of memory on the host; {said}"

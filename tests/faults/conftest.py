@@ -29,11 +29,12 @@ class Victim:
         study: the study's name or file.
         flags: of `gsvae-tune run`.
         environment: more variables for the processes.
+        name: of its folder, where it is not the study's.
     """
 
-    def __init__(self, out, study="smoke", flags=(), environment=None):
+    def __init__(self, out, study="smoke", flags=(), environment=None, name=None):
         self.command = [*COMMAND, str(study), "--out", str(out), *map(str, flags)]
-        name = studies.load(str(study), {}).name
+        name = name or studies.load(str(study), {}).name
         self.paths = StudyPaths(Path(out).absolute() / name)
         self.environment = os.environ | (environment or {})
 

@@ -116,6 +116,7 @@ def check(root, touched, seed):
     known = ledger(root)
     lines = {p: len(list(read_json_lines(p))) for p in root.rglob("epochs.jsonl")}
     report = treat(paths, None, quiet, quiet)
+    assert "trial-strange" not in {one.code for one in report.findings}, seed
     for folder, content in results.items():  # of trials that nothing happened to
         assert (folder / "result.json").read_bytes() == content, (seed, folder)
     kept = {p.read_bytes() for p in root.rglob("*") if p.is_file()}

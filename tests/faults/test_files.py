@@ -55,6 +55,7 @@ def interrupted(tmp_path_factory):
         "smoke", {"training.epochs": (5, ""), "training.checkpoint_s": (1e-9, "")}
     )
     paths = StudyPaths(folder / "killed")
+    paths.root.mkdir()
     assignment = Ledger(config, paths, open_storage(None, paths), "me").next()
     assigned = {key: getattr(assignment, key) for key in ("arm", "phase", "number", "params")}
     splits = load_splits(config.data, config.seed)

@@ -3,6 +3,7 @@
 The driver, the processes that train, and the nodes they run on.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -116,4 +117,39 @@ def test_nodes_are_removed(study_file, reference, tmp_path):
         subprocess.run(["pkill", "-KILL", "-P", str(cluster.pid)], check=False)
     assert process.returncode == 0, output
     assert removed == 10
+    assert_same_tables(victim.tables(), reference.tables())
+
+
+def test_a_ghost_that_wakes_up_writes_nothing(study_file, reference, tmp_path):
+    """A trial's process is suspended; everything else dies; a new driver ends the study."""
+    victim = Victim(tmp_path, study_file, ["--cpus", 1])
+    process = victim.start()
+    ghost = None
+    while ghost is None and process.poll() is None:
+        time.sleep(0.05)
+        mine = [pid for pid in trial_processes() if pid in children_of(process.pid)]
+        going = list(victim.paths.trials.glob("*/*/checkpoint.pt"))
+        if mine and going:
+            (ghost,) = mine
+    os.kill(ghost, signal.SIGSTOP)
+    others = children_of(process.pid) - {ghost}
+    haunted = {path.parent for path in victim.paths.trials.glob("*/*/epochs.jsonl")}
+    try:
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+        victim.finish()
+        before = {
+            path: path.read_bytes() for path in victim.paths.root.rglob("*") if path.is_file()
+        }
+        assert haunted & {path.parent for path in before}
+        os.kill(ghost, signal.SIGCONT)  # it is there still: nothing could end it
+        time.sleep(5)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(ghost, signal.SIGKILL)
+    after = {path: path.read_bytes() for path in victim.paths.root.rglob("*") if path.is_file()}
+    assert {path for path in after if not path.name.startswith(".")} == set(before)
+    assert all(after[path] == content for path, content in before.items())
     assert_same_tables(victim.tables(), reference.tables())

@@ -120,7 +120,7 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_goes_on(
     start, server, tmp_path, undisturbed
 ):
     url, _ = server.database()
-    command = [*STUDY, "--storage", url, "--set", "resources.storage_patience_s=3"]
+    command = [*STUDY, "--storage", url, "--set", "faults.storage_patience_s=3"]
     process = start(tmp_path, *command)
     wait_for(process, lambda: results(tmp_path) >= 1)
     server.stop(signal.SIGKILL)
@@ -146,7 +146,7 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_goes_on(
 @pytest.fixture
 def ray_folder():
     """Where Ray keeps its logs; its sockets take no long path."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -185,7 +185,9 @@ def test_a_password_is_nowhere_to_be_seen(start, server, tmp_path, ray_folder, g
     process = start(tmp_path, *STUDY, *args, RAY_TMPDIR=str(ray_folder), **env)
     wait_for(process, lambda: any(tmp_path.rglob("epochs.jsonl")))
     everybody = [read(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
-    assert any(b"gsvae_tune.cli\0run\0smoke" in line and bare.encode() in line for line in everybody)
+    assert any(
+        b"gsvae_tune.cli\0run\0smoke" in line and bare.encode() in line for line in everybody
+    )
     assert not [line for line in everybody if any(secret in line for secret in secrets)]
     children = family(process.pid) - {process.pid}
     assert len(children) > 3

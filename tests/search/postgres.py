@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import psycopg
 
-PASSWORD = "s3cr&t @:/?%#{x}"  # all that a URL could stumble over
+PASSWORD = "s3cr&t @:/?%#{x}"  # noqa: S105 - all that a URL could stumble over
 
 
 def binaries():

@@ -148,7 +148,7 @@ def yoked(tmp_path):
         """Leave the temperatures that a training would have left."""
         number = assignment.number
         shift = 0.0 if assignment.phase == "search" else 0.5
-        taus = [[[1 + number, 2.0], [3.0 + shift, 4.0 + e]] for e in range(3)]
+        taus = [[[1 + number, 2.0], [3.0 + shift, 4.0 + e / 10]] for e in range(9)]
         folder = run.paths.trial(assignment.arm, number, assignment.phase)
         keep_lines(folder.epochs, [{"epoch": e + 1, "tau": tau} for e, tau in enumerate(taus)])
         paths[assignment.arm, assignment.phase, number] = taus
@@ -174,7 +174,7 @@ def test_a_yoked_arm_replays_its_originals_temperatures(yoked, monkeypatch):
         assert config["settings"]["learning_rate"] == original["settings"]["learning_rate"]
         recorded = paths["mine", "confirm", number]
         arm = ARMS["yoked"].model_validate_json(json.dumps(config["settings"]))
-        controller = arm.controller(range(2), 10, 3)
+        controller = arm.controller(range(2), 10, 9)
         for taus in recorded:  # each replicate replays what another seed's losses made
             assert controller.tau.tolist() == [taus[1], taus[0]]
             controller.update([[1.0, 2.0]] * 2)

@@ -1,11 +1,14 @@
 """Studies in PostgreSQL, on a server of the tests' own: opened, gone on with, refused, thinking of
 passwords."""
 
+import random
 import sqlite3
 import traceback
 
 import optuna
+import psycopg
 import pytest
+import sqlalchemy.dialects.postgresql.psycopg as psycopg_dialect
 from pydantic import SecretStr
 
 from gsvae_tune.cli.__main__ import app, guarded
@@ -134,7 +137,7 @@ def test_what_cannot_be_opened_is_one_message_without_a_password(postgresql, cli
     for url, expected, said in mistakes(postgresql):
         if "+s3cr3t" in url or "@127.0.0.1:s3cr3t" in url:
             continue  # no place for a password: it is shown
-        code, out, err = cli(*RUN, "--storage", url, "--set", "resources.storage_patience_s=0.2")
+        code, _, err = cli(*RUN, "--storage", url, "--set", "faults.storage_patience_s=0.2")
         assert said in err, url
         assert code == expected, url
         assert err.count("error: ") == 1
@@ -158,6 +161,33 @@ def test_a_missing_driver_says_what_to_install(monkeypatch, tmp_path):
     assert "pip install 'psycopg[binary]'" in str(caught.value)
 
 
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_connections_lost_around_a_commit(postgresql, study, tmp_path, monkeypatch, lost):
+    """One commit in five is lost, with or without having been carried out."""
+    dialect, losses, chance = psycopg_dialect.PGDialect_psycopg, [], random.Random(3)
+    commit = dialect.do_commit
+
+    def flaky(self, connection):
+        if chance.random() > 0.2:
+            return commit(self, connection)
+        if lost == "after":
+            commit(self, connection)
+        losses.append(1)
+        connection.driver_connection.close()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    config, (url, _) = study(trials=6), postgresql.database()
+    open_storage(url, StudyPaths(tmp_path / "flaky"))
+    monkeypatch.setattr(dialect, "do_commit", flaky)
+    monkeypatch.setattr("gsvae_tune.search.patience.FIRST_WAIT_S", 0.001)
+    flaked = drive(config, tmp_path / "flaky", url)
+    monkeypatch.undo()
+    whole = drive(config, tmp_path / "whole", None)
+    assert len(losses) > 20
+    for arm in config.arms:
+        assert told(flaked, arm) == told(whole, arm)
+
+
 def test_a_locked_sqlite_file_is_waited_for(study, tmp_path):
     file, heard = tmp_path / "trials.db", []
     url = f"sqlite:///{file}?timeout=0.05"
@@ -166,7 +196,7 @@ def test_a_locked_sqlite_file_is_waited_for(study, tmp_path):
     storage = open_storage(url, StudyPaths(tmp_path / "s"), patience_s=1.0, notify=heard.append)
     other = sqlite3.connect(file)
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(UnfinishedError, match="cannot be reached: sqlite:///.*, tried for 1 s"):
+    with pytest.raises(UnfinishedError, match=r"cannot be reached: sqlite:///.*, tried for 1 s"):
         storage.set_study_user_attr(1, "key", 1)
     assert heard == [f"the storage cannot be reached: {url}; trying again for up to 1 s"]
     other.rollback()

@@ -82,8 +82,8 @@ class Bomb:
 
 @pytest.mark.parametrize("name", ["cmaes", "tpe", "gp", "qmc", "random"])
 def test_a_pickle_in_the_storage_is_never_read(tmp_path, name):
-    target = str(tmp_path / "pwned")
-    poison = pickle.dumps(Bomb(target)).hex()
+    target = tmp_path / "pwned"
+    poison = pickle.dumps(Bomb(str(target))).hex()
     study = searched(CmaEsSampler, 12)
     poisoned = optuna.create_study()
     for trial in study.trials:
@@ -94,9 +94,9 @@ def test_a_pickle_in_the_storage_is_never_read(tmp_path, name):
     poisoned.sampler = make_sampler(name, 3, 12)
     trial = poisoned.ask()
     trial.suggest_float("x0", 0.01, 4.0, log=True)
-    assert not os.path.exists(target)
+    assert not target.exists()
     ask(poisoned, CmaEsSampler, 13)
-    assert os.path.exists(target)  # Optuna's own does read it
+    assert target.exists()  # Optuna's own does read it
 
 
 def test_no_storage_of_ours_holds_a_pickle(study, simulate):

@@ -1,6 +1,5 @@
 """A study goes on in another storage: copied, compared, and whole wherever the copying is killed."""
 
-import filecmp
 import json
 import sys
 
@@ -95,7 +94,7 @@ def test_from_database_to_database_and_on(postgresql, cli, tmp_path):
     assert cli(*RUN, "--until", "search", "--storage", first)[0] == 0
     folder = tmp_path / "studies/smoke-simulated"
     assert cli("copy-storage", folder, "--storage", first, "--to", second)[0] == 0
-    code, out, err = cli(*RUN, "--storage", second)
+    code, _, err = cli(*RUN, "--storage", second)
     assert (code, err) == (0, ""), err
     assert cli(*RUN, "--out", "still")[0] == 0
     for name in ("trials", "replicates"):
@@ -118,7 +117,10 @@ def test_killed_anywhere_the_study_works_and_the_copy_can_be_finished(
         pass
 
     def kill_at_a_new_line(frame, event, _):
-        if frame.f_code.co_filename != transfer.__file__ and frame.f_code.co_name != "create_new_trial":
+        if (
+            frame.f_code.co_filename != transfer.__file__
+            and frame.f_code.co_name != "create_new_trial"
+        ):
             return None
         at = (frame.f_code.co_name, frame.f_lineno)
         if event == "line" and at not in lines and frame.f_code.co_name not in {"_facts", "_read"}:
@@ -147,14 +149,32 @@ def test_killed_anywhere_the_study_works_and_the_copy_can_be_finished(
     assert "15 of them by an earlier copy" in out
 
 
+def test_a_copy_is_finished_though_the_study_went_on_meanwhile(cli, paths, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'trials.db'}"
+    with monkeypatch.context() as patched:
+        patched.setattr(transfer, "mark_storage", lambda *_, **__: 1 / 0)  # killed just before
+        with pytest.raises(ZeroDivisionError):
+            transfer.transfer(paths, None, url, lambda _: None)
+    pair = optuna.load_study(study_name="smoke-simulated/pair", storage=open_storage(None, paths))
+    running = [trial for trial in pair.trials if not trial.state.is_finished()]
+    assert running
+    for trial in running:
+        pair._storage.set_trial_user_attr(trial._trial_id, "error", "diverged")
+        pair.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    pair.ask()
+    before = facts(paths, None)
+    assert cli("copy-storage", paths.root, "--to", url)[0] == 0
+    assert facts(paths, url) == before
+
+
 def test_a_target_with_other_trials_is_refused(cli, paths, tmp_path):
     url = f"sqlite:///{tmp_path / 'trials.db'}"
     assert cli(*RUN, "--until", "search", "--storage", url, "--out", "other", "--seed", "5")[0] == 0
-    before = filecmp.cmp(paths.study, paths.study), paths.journal.read_bytes()
+    before = paths.study.read_bytes(), paths.journal.read_bytes()
     code, _, err = cli("copy-storage", paths.root, "--to", url)
     assert code == 2
     assert "--to: holds other trials under the name smoke-simulated/" in err
-    assert before == (True, paths.journal.read_bytes())
+    assert before == (paths.study.read_bytes(), paths.journal.read_bytes())
     assert cli("status", paths.root)[0] == 0
 
 

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from gsvae_tune.study import passwords
-from gsvae_tune.study.passwords import complete, hand_on, split, take_from_arguments, without_password  # fmt: skip
+from gsvae_tune.study.passwords import (  # fmt: skip
+    complete,
+    hand_on,
+    split,
+    take_from_arguments,
+    without_password,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +81,12 @@ def test_arguments_lose_their_passwords_and_connections_find_them():
     assert complete("postgresql://b@h/y") == ("postgresql://b@h/y", {"password": "two"})
     assert complete("postgresql://c:own@h/z")[1] == {"password": "own"}
     assert complete("postgresql://d@h/z")[1] == {}
+
+
+def test_who_calls_the_library_may_use_the_environment_too(monkeypatch):
+    monkeypatch.setenv(passwords.VARIABLE, "general")
+    assert complete("postgresql://a@h/x") == ("postgresql://a@h/x", {"password": "general"})
+    assert complete("postgresql://a:own@h/x")[1] == {"password": "own"}
 
 
 def test_the_environment_hands_passwords_on_once(monkeypatch):

@@ -1,0 +1,70 @@
+"""Confirmed models that were lost or damaged on disk: trained again, to the same end.
+
+A trial that has ended is never touched, but its model is what the test phase measures. Training
+is a function of the seeds, so the same configuration gives the same model: it is trained in a
+folder of its own, compared with the result that stands, and only then takes the lost one's place.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import asdict
+
+from gsvae_tune.search.storage import Assignment
+from gsvae_tune.study.config import StudyConfig
+from gsvae_tune.study.paths import TrialPaths
+from gsvae_tune.study.records import TrialResult, read_json, read_json_lines, write_json
+from gsvae_tune.vae.data import Splits
+
+_SAME = 1e-3  # relative; on a CPU the two are equal, a GPU's sums may come in another order
+
+
+def is_lost(folder: TrialPaths) -> bool:
+    """Whether the model of a trial that ended, or its last epoch's record, is not whole."""
+    from gsvae_tune.vae import checkpoint
+
+    result = TrialResult.read(folder.result)
+    epochs = sum(1 for _ in read_json_lines(folder.epochs))
+    missing = not folder.checkpoint.is_file() or result is None or epochs != result.epochs
+    return missing or checkpoint.examine(folder.checkpoint) is not None
+
+
+def train_again(
+    config: StudyConfig, splits: Splits, folder: TrialPaths, gpu_fraction: float, term: int
+) -> None:
+    """Train a confirmed configuration again, in a worker; interrupted, it goes on like any trial.
+
+    Raises:
+        ValueError: it ended otherwise than its result says.
+    """
+    from gsvae_tune.execution.trial import run_trial
+
+    def pause(why: str) -> None:
+        raise OSError(why)
+
+    again = TrialPaths(folder.root / "again")
+    again.root.mkdir(exist_ok=True)
+    settings = read_json(folder.config)
+    write_json(again.config, settings)
+    assigned = {key: settings[key] for key in asdict(Assignment("", "confirm", 0, {}, ""))}
+    del assigned["stratum"]
+    found = run_trial(
+        assigned,
+        study=config,
+        splits=splits,
+        paths=again,
+        gpu_fraction=gpu_fraction,
+        every_epoch=False,
+        report=lambda _: None,
+        pause=pause,
+        term=term,
+    )
+    stands = TrialResult.read(folder.result)
+    values = [result.value for result in (found, stands) if result is not None]
+    if len(values) < 2 or None in values or not math.isclose(*values, rel_tol=_SAME):  # type: ignore[arg-type]
+        raise ValueError(f"{folder.root}: trained again it gave {values[0]}, not {values[-1]}")
+    for new, old in ((again.epochs, folder.epochs), (again.checkpoint, folder.checkpoint)):
+        if new.is_file():  # else a run that was killed here has put it into place
+            new.replace(old)
+    shutil.rmtree(again.root)
