@@ -179,15 +179,13 @@ def doubt_test(test: TestResult, result: TrialResult | None, epochs: Epochs | No
         numbers = [value for name, value in vars(row).items() if name != "branch"]
         if not all(_is_number(value) for value in numbers):
             return "has numbers that are none"
-    if result is None:
-        return None
+    if result is None or unlike_epochs(result, epochs) is not None:
+        return None  # it is not the test that is in doubt
     sound = [(r.replicate, r.seed, r.best_branch) for r in result.replicates if r.best_branch]
     if [(row.replicate, row.seed, row.branch) for row in test.replicates] != sound:
         return "has other replicates, seeds or branches than its result"
     if epochs is None or epochs.last is None or epochs.count != result.epochs:
         return None
-    if unlike_epochs(result, epochs) is not None:
-        return None  # it is not the test that is in doubt
     tau = epochs.last["tau"]
     if any(row.tau != tau[row.replicate]["ab".index(row.branch)] for row in test.replicates):
         return "has other temperatures than the last epoch"

@@ -146,16 +146,7 @@ def _check_trials(case: Case, progress: Progress) -> None:
         progress("trials", number, len(keys))
         known = len(case.findings)
         check = TrialCheck(case, key, entries.get(key), openings)
-        try:
-            check.run()
-        except OSError as error:
-            problem = f"cannot be read: {error.strerror}"
-            fix = "see to the disk and the rights of its files"
-            case.found("trial-unreadable", check.folder.root, problem, Severity.DAMAGE, fix)
-        except Exception as error:  # noqa: BLE001 - of a damage that no check thought of
-            problem = f"makes no sense: {type(error).__name__}: {error}"
-            fix = "bring its files back from a copy"
-            case.found("trial-strange", check.folder.root, problem, Severity.DAMAGE, fix)
+        _run(case, check)
         wrong |= check.ledger_is_wrong
         side = key[:2]
         untold[side] = untold.get(side, 0) + check.untold
@@ -176,6 +167,20 @@ def _check_trials(case: Case, progress: Progress) -> None:
         fix = "the command that began the study goes on with them"
         case.found("unfinished", "trials", problem, Severity.NOTE, fix)
     check_outcomes(case, unfinished=bool(unfinished or any(untold.values()) or case.alive))
+
+
+def _run(case: Case, check: TrialCheck) -> None:
+    """Check one trial; what cannot be looked at hides nothing of the others."""
+    try:
+        check.run()
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        fix = "see to the disk and the rights of its files"
+        case.found("trial-unreadable", check.folder.root, problem, Severity.DAMAGE, fix)
+    except Exception as error:  # noqa: BLE001 - of a damage that no check thought of
+        problem = f"makes no sense: {type(error).__name__}: {error}"
+        fix = "bring its files back from a copy"
+        case.found("trial-strange", check.folder.root, problem, Severity.DAMAGE, fix)
 
 
 def _note_untold(case: Case, arm: str, phase: str, count: int) -> None:
