@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from types import ModuleType
 from typing import Any
@@ -10,10 +11,16 @@ from gsvae_tune.cli.arguments import hide_passwords
 
 
 def main() -> None:
-    """Turn user errors into one message and an exit code."""
-    hide_passwords()
-    application = _application()
-    sys.exit(application.guarded(application.app))
+    """Turn user errors, and being told to stop, into one message and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's Ctrl-C
+    try:
+        hide_passwords()
+        application = _application()
+        code = application.guarded(application.app)
+    except KeyboardInterrupt:  # while it was being imported
+        sys.stderr.write("interrupted; nothing had begun\n")
+        code = 130
+    sys.exit(code)
 
 
 def _application() -> ModuleType:

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from gsvae_tune import __version__
-from gsvae_tune.study.errors import ExitCode, InputError, UserError
+from gsvae_tune.study.errors import ExitCode, InputError, StoppedError, UserError
 from gsvae_tune.study.faults import Fault, is_disk_full
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def guarded(call: Callable[..., Any]) -> int:
     try:
         code = call(standalone_mode=False)
     except UserError as error:
-        errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        kind = "" if isinstance(error, StoppedError) else "error: "
+        errors.print(f"{kind}{error}", highlight=False, markup=False, soft_wrap=True)
         return int(error.exit_code)
     except OSError as error:
         # A file system's refusal that no one nearer to it explained.
@@ -112,6 +113,7 @@ def guarded(call: Callable[..., Any]) -> int:
         error.show()
         return int(ExitCode.WRONG_INPUT)
     except (typer.Abort, KeyboardInterrupt):
+        code = ExitCode.INTERRUPTED
+    if code == ExitCode.INTERRUPTED:  # typer's answer to an interrupt, too
         errors.print("interrupted", highlight=False)
-        return int(ExitCode.INTERRUPTED)
     return code if isinstance(code, int) else int(ExitCode.DONE)

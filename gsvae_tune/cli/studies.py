@@ -16,10 +16,9 @@ from gsvae_tune.cli.application import (
     StorageFlag,
     app,
     console,
-    errors,
     find_studies_in,
 )
-from gsvae_tune.study.errors import ExitCode, InputError
+from gsvae_tune.study.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,12 +104,10 @@ def run(
         done = run_study(config, console)
     except KeyboardInterrupt:
         kept = f"everything finished is kept in {paths.root}"
-        errors.print(
+        raise StoppedError(
             f"\ninterrupted; {kept if paths.exists() else 'nothing had begun'}\n"
-            f"next: {_command(study, overrides)}\n      goes on from here",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+            f"next: {_command(study, overrides)}\n      goes on from here"
+        ) from None
     _show_result(config, done)
     console.print(
         f"study folder: {paths.root}\n" + _next_steps(study, config, overrides, paths.root),

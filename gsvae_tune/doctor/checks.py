@@ -228,7 +228,10 @@ def check_folder(case: Case) -> None:
     litter, writable = [], []
     outside = 0
     for path in walk(root):
-        mode = path.lstat().st_mode
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            continue  # a running study renames its temporary files
         if stat.S_ISLNK(mode):
             target = path.resolve()
             if not target.is_relative_to(root.resolve()):

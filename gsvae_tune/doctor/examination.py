@@ -176,7 +176,8 @@ def _run(case: Case, check: TrialCheck) -> None:
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
         fix = "see to the disk and the rights of its files"
-        case.found("trial-unreadable", check.folder.root, problem, Severity.DAMAGE, fix)
+        severity = Severity.NOTE if case.alive else Severity.DAMAGE  # files come and go then
+        case.found("trial-unreadable", check.folder.root, problem, severity, fix)
     except Exception as error:  # noqa: BLE001 - of a damage that no check thought of
         problem = f"makes no sense: {type(error).__name__}: {error}"
         fix = "bring its files back from a copy"

@@ -20,7 +20,7 @@ def running_ray(wanted: ResourcesConfig) -> Iterator[tuple[float, float]]:
     environment.close_token_file()
     owned = not ray.is_initialized()
     if owned:
-        with _uninterrupted():
+        with _uninterrupted(), _told_to_stop():
             if environment.on_cluster():
                 ray.init(**quiet)
             else:
@@ -55,6 +55,15 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
         if came:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Take Ray's own end at SIGTERM, while it starts, for the interruption that it is."""
+    try:
+        yield
+    except SystemExit as told:
+        raise KeyboardInterrupt from told
 
 
 @contextmanager

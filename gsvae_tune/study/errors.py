@@ -36,5 +36,11 @@ class InputError(UserError):
         super().__init__("\n".join(lines))
 
 
+class StoppedError(UserError):
+    """The user, or a batch system, told it to stop; what is kept and how to go on is in the text."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class UnfinishedError(UserError):
     """The study could not finish; what is kept and how to go on is in the text."""

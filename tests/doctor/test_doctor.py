@@ -11,6 +11,7 @@ from rich.console import Console
 from gsvae_tune.cli import doctoring
 from gsvae_tune.cli.__main__ import app, guarded
 from gsvae_tune.cli.application import SafeConsole
+from gsvae_tune.doctor import checks
 from gsvae_tune.doctor.examination import examine, treat
 from gsvae_tune.doctor.findings import Severity
 from gsvae_tune.execution import trial
@@ -417,6 +418,11 @@ def test_a_running_study_is_looked_at_and_left_alone(simulated):
             assert "driver-alive" in [one.code for one in report.findings]
         assert hashes(paths.root) == before
     assert {"journal-torn", "tables-missing"} <= set(codes(look(paths)))
+
+
+def test_a_disk_that_is_nearly_full_is_noted(simulated, monkeypatch):
+    monkeypatch.setattr(checks, "_ROOM_BYTES", 2**80)
+    assert [one.code for one in look(simulated[1]).findings] == ["disk"]
 
 
 def test_nothing_behind_a_link_is_mended(trained, tmp_path):
