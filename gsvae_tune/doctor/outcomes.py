@@ -23,7 +23,8 @@ def check_outcomes(case: Case, *, unfinished: bool) -> None:
     paths, config = case.paths, case.study
     try:
         built = summary.build_tables(config, paths, case.storage)
-        verdict = summary.decided(config, paths, case.storage, built)
+        ended = not unfinished and len(built["replicates"]) > 0
+        verdict = summary.decided(config, paths, case.storage, built) if ended else None
     except UserError:
         return  # what stands in the way was found before
     except Exception as error:  # noqa: BLE001 - of a damage that no check knows

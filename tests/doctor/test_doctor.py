@@ -420,6 +420,20 @@ def test_a_running_study_is_looked_at_and_left_alone(simulated):
     assert {"journal-torn", "tables-missing"} <= set(codes(look(paths)))
 
 
+def test_a_study_that_was_just_begun(simulated):
+    _, paths = simulated
+    for path in (paths.journal, paths.openings, paths.verdict):
+        path.unlink()
+    shutil.rmtree(paths.trials)
+    shutil.rmtree(paths.tables)
+    assert fix(paths).left == look(paths).left == []
+    (paths.trials / "pair").mkdir(parents=True)
+    assert look(paths).left == []
+    interrupted = paths.trial("pair", 0)
+    interrupted.root.mkdir()
+    assert look(paths).left == []
+
+
 def test_a_disk_that_is_nearly_full_is_noted(simulated, monkeypatch):
     monkeypatch.setattr(checks, "_ROOM_BYTES", 2**80)
     assert [one.code for one in look(simulated[1]).findings] == ["disk"]
