@@ -284,15 +284,13 @@ class TrialCheck:
             fix = "nothing: the model is lost, its result stands"
             case.found("checkpoint-damaged", path, problem, Severity.NOTE, fix)
             return
-        untested = case.study.protocol.until == "verdict" and not self.folder.test.exists()
-        fix = f"{_BACK}; " + (
-            "without it, it cannot be measured on the test split"
-            if untested
-            else "the model is lost, its results stand"
+        fix = (
+            "nothing: the model is lost, its results stand"
+            if self.folder.test.exists()
+            else "nothing: a run trains it again, to the same end, before it is tested"
         )
-        severity = Severity.DAMAGE if there or untested else Severity.NOTE
         code = "checkpoint-damaged" if there else "checkpoint-missing"
-        case.found(code, path, problem, severity, fix)
+        case.found(code, path, problem, Severity.NOTE, fix)
 
     # test.json ----------------------------------------------------------------------------------
 

@@ -81,12 +81,21 @@ def _load(
     state = checkpoint.load(path)
     if state is None:
         return False
-    if state.get(_TRIAL) != _text(config):
-        raise ValueError(f"{path} is of another trial")
+    check_whose(state, config, path)
     training.load_state_dict(state)
     if [r["epoch"] for r in records][: training.epoch] != [*range(1, training.epoch + 1)]:
         raise ValueError(f"epochs.jsonl lacks epochs that {path} has")
     return True
+
+
+def check_whose(state: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> None:
+    """Check that a checkpoint is of a trial of these settings.
+
+    Raises:
+        ValueError: it is another's.
+    """
+    if state.get(_TRIAL) != _text(config):
+        raise ValueError(f"{path} is of another trial")
 
 
 def note(paths: TrialPaths, claim: Guard, text: str) -> None:
@@ -102,4 +111,5 @@ def read_notes(paths: TrialPaths) -> str:
 
 
 def _text(config: Mapping[str, Any]) -> str:
-    return json.dumps(config, sort_keys=True)
+    whole = {"phase": "search"} | dict(config)  # as it was before there were phases
+    return json.dumps(whole, sort_keys=True)

@@ -21,13 +21,20 @@ _SAME = 1e-3  # relative; on a CPU the two are equal, a GPU's sums may come in a
 
 
 def is_lost(folder: TrialPaths) -> bool:
-    """Whether the model of a trial that ended, or its last epoch's record, is not whole."""
+    """Whether the model of a trial that ended, or a record of its epochs, is not there whole."""
+    from gsvae_tune.execution.restoring import check_whose
     from gsvae_tune.vae import checkpoint
 
     result = TrialResult.read(folder.result)
-    epochs = sum(1 for _ in read_json_lines(folder.epochs))
-    missing = not folder.checkpoint.is_file() or result is None or epochs != result.epochs
-    return missing or checkpoint.examine(folder.checkpoint) is not None
+    if result is None or sum(1 for _ in read_json_lines(folder.epochs)) != result.epochs:
+        return True
+    try:
+        state = checkpoint.load(folder.checkpoint)
+        if state is not None:
+            check_whose(state, read_json(folder.config), folder.checkpoint)
+    except (ValueError, KeyError):
+        return True
+    return state is None
 
 
 def train_again(

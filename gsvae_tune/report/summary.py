@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from rich.console import RenderableType
 from rich.markup import escape
@@ -160,7 +161,7 @@ def decided(
     chosen = choose(config, rows)
     wanted = {(arm, number) for arm, numbers in chosen.items() for number in numbers}
     trials, replicates = (
-        frame[[key in wanted for key in zip(frame.arm, frame.number, strict=True)]]
+        frame[np.array([key in wanted for key in zip(frame.arm, frame.number, strict=True)], bool)]
         for frame in (built["trials"], built["replicates"])
     )
     confirmed = trials[(trials.phase == "confirm") & (trials.state != TrialState.RUNNING.value)]

@@ -37,7 +37,7 @@ class InputError(UserError):
 
 
 class StoppedError(UserError):
-    """The user, or a batch system, told it to stop; what is kept and how to go on is in the text."""
+    """The user or a batch system told it to stop; what is kept, how to go on is in the text."""
 
     exit_code = ExitCode.INTERRUPTED
 

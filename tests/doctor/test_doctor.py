@@ -227,8 +227,6 @@ LOST = [
     ("an epoch is none", lambda p: replace_line(p.trial("pair", 0).epochs, 2, b"{}\n"), "epochs-damaged"),
     ("an epoch stands twice", lambda p: append(p.trial("pair", 0).epochs, p.trial("pair", 0).epochs.read_bytes()), "epochs-damaged"),
     ("result and checkpoint lost", lambda p: [p.trial("pair", 0).result.unlink(), p.trial("pair", 0).checkpoint.unlink()], "result-missing"),
-    ("confirmed model damaged", lambda p: flip(confirmed(p).checkpoint), "checkpoint-damaged"),
-    ("confirmed model of another", lambda p: swap(confirmed(p).checkpoint, confirmed(p, "yoked").checkpoint), "checkpoint-damaged"),
     ("yoked config lost", lambda p: confirmed(p, "yoked").config.unlink(), "config-missing"),
     ("trial's folder lost", lambda p: shutil.rmtree(p.trial("pair", 0).root), "result-missing"),
 ]  # fmt: skip
@@ -253,6 +251,8 @@ NOTED = [
     ("driver killed", lambda p: rewrite(p.holder, released=False), "driver-dead"),
     ("driver.json damaged", lambda p: p.holder.write_text("{"), "driver-damaged"),
     ("checkpoint damaged", lambda p: flip(p.trial("pair", 0).checkpoint), "checkpoint-damaged"),
+    ("confirmed model damaged", lambda p: flip(confirmed(p).checkpoint), "checkpoint-damaged"),
+    ("confirmed model of another", lambda p: shutil.copy(confirmed(p, "yoked").checkpoint, confirmed(p).checkpoint), "checkpoint-damaged"),
     ("checkpoint before left", lambda p: shutil.copy(p.trial("pair", 0).checkpoint, p.trial("pair", 0).previous), "previous-left"),
     ("journal's lock left", lambda p: p.root.joinpath("optuna.journal.lock").touch(), "journal-lock"),
     ("temporary file left", lambda p: p.trial("pair", 0).root.joinpath(".result.json.17.tmp").write_text("{"), "temporary-left"),
