@@ -12,8 +12,9 @@ from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState
 
 _MB = 1e6
-# In what Ray says of a process that its own memory monitor, or the kernel's, has killed.
-_KILLED_FOR_MEMORY = ("running low on memory", "NODE_OUT_OF_MEMORY", "OOM", "OutOfMemory")
+# In what Ray says of a process that its memory monitor has killed. (Of every process that was
+# killed it says that the kernel's may have done so.)
+_KILLED_FOR_MEMORY = ("running low on memory", "NODE_OUT_OF_MEMORY")
 
 
 def disk_full(paths: StudyPaths, remaining: int, detail: str) -> UnfinishedError:

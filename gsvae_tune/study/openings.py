@@ -126,5 +126,5 @@ def open_for(
             who = (platform.node(), os.getpid())
             opening = Opening(now, arm, number, text, again, searched, *who)
             known[arm, number] = opening
-        keep_lines(paths.openings, map(asdict, known.values()))
+        keep_lines(paths.openings, map(asdict, known.values()), lasting=True)
     return {which: known[which] for which in wanted}

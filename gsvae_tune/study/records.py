@@ -111,7 +111,10 @@ class TrialResult:
     note: str | None = None  # what went wrong on the way and was mended
 
     def write(self, path: Path, guard: Guard | None = None) -> None:
-        write_json(path, asdict(self) | {"fault": self.fault and self.fault.key}, guard)
+        # The ledger is told next, and must know of no end that a power cut takes back. (Without a
+        # claimant it is simulated, and can be again.)
+        found = asdict(self) | {"fault": self.fault and self.fault.key}
+        write_json(path, found, guard, lasting=guard is not None)
 
     @classmethod
     def read(cls, path: Path) -> TrialResult | None:
@@ -139,10 +142,21 @@ def finite(value: Any) -> Any:
     return value
 
 
-def write_atomic(path: Path, content: bytes, guard: Guard | None = None) -> None:
+def write_atomic(
+    path: Path, content: bytes, guard: Guard | None = None, *, lasting: bool = False
+) -> None:
     """Replace ``path`` by ``content``: readers see the old file or the new one, whole."""
-    with atomic_file(path, guard) as file:
+    with atomic_file(path, guard, lasting=lasting) as file:
         file.write(content)
+
+
+def _sync_names(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 class atomic_file:  # noqa: N801 - used like a function, as contextlib's managers are
@@ -152,12 +166,19 @@ class atomic_file:  # noqa: N801 - used like a function, as contextlib's manager
         path: the name.
         guard: entered around the taking of the name; what it raises leaves the old file.
         previous: the name that the old file gets.
+        lasting: the name too is on the disk, whatever happens to the machine, when this returns.
     """
 
     def __init__(
-        self, path: Path, guard: Guard | None = None, *, previous: Path | None = None
+        self,
+        path: Path,
+        guard: Guard | None = None,
+        *,
+        previous: Path | None = None,
+        lasting: bool = False,
     ) -> None:
         self._path, self._guard, self._previous = path, guard or nullcontext(), previous
+        self._lasting = lasting
         # The process id keeps a dying driver's temporary file apart from its successor's.
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
@@ -175,6 +196,8 @@ class atomic_file:  # noqa: N801 - used like a function, as contextlib's manager
                     if self._previous is not None and self._path.is_file():
                         self._path.replace(self._previous)
                     self._temporary.replace(self._path)
+                if self._lasting:
+                    _sync_names(self._path.parent)
         finally:
             try:
                 self._file.close()
@@ -182,9 +205,11 @@ class atomic_file:  # noqa: N801 - used like a function, as contextlib's manager
                 self._temporary.unlink(missing_ok=True)  # where it did not take the name
 
 
-def write_json(path: Path, value: Any, guard: Guard | None = None) -> None:
+def write_json(
+    path: Path, value: Any, guard: Guard | None = None, *, lasting: bool = False
+) -> None:
     text = json.dumps(finite(value), indent=2, allow_nan=False, ensure_ascii=False)
-    write_atomic(path, (text + "\n").encode(), guard)
+    write_atomic(path, (text + "\n").encode(), guard, lasting=lasting)
 
 
 def read_json(path: Path) -> Any:
@@ -209,6 +234,12 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return
 
 
-def keep_lines(path: Path, records: Iterable[dict[str, Any]], guard: Guard | None = None) -> None:
+def keep_lines(
+    path: Path,
+    records: Iterable[dict[str, Any]],
+    guard: Guard | None = None,
+    *,
+    lasting: bool = False,
+) -> None:
     """Rewrite a JSON lines file to hold just ``records``."""
-    write_atomic(path, b"".join(json_line(record) for record in records), guard)
+    write_atomic(path, b"".join(map(json_line, records)), guard, lasting=lasting)

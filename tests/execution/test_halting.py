@@ -127,6 +127,7 @@ def test_one_kind_of_failure_is_no_success():
     [
         ("ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.", Fault.HOST_MEMORY),
         ("Worker exit type: NODE_OUT_OF_MEMORY", Fault.HOST_MEMORY),
+        ("Worker unexpectedly exits with a connection error code 2. End of file. (1) The process is killed by SIGKILL by OOM killer due to high memory usage.", Fault.NODE_LOST),
         ("The actor died unexpectedly before finishing this task.", Fault.NODE_LOST),
         ("", Fault.NODE_LOST),
     ],
