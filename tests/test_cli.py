@@ -165,7 +165,9 @@ def test_run_ends_with_tables_and_a_verdict(study):
 def test_a_test_split_that_was_opened_stays_shut(study, cli, tmp_path):
     shutil.copytree(study[0] / "studies", tmp_path / "studies")
     folder = tmp_path / "studies/mine"
-    before = {path: path.read_bytes() for path in folder.rglob("*.json*") if path.name != "driver.json"}
+    before = {
+        path: path.read_bytes() for path in folder.rglob("*.json*") if path.name != "driver.json"
+    }
     more = ["run", "smoke", "--trials", "3", "--seed", "3", "--name", "mine"]
     code, _, err = cli(*more)
     assert code == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,6 +116,18 @@ def guarded(call: Callable[..., Any]) -> int:
         return int(ExitCode.WRONG_INPUT)
     except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a mistake of ours; its traceback helps us alone
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="gsvae-tune-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(traceback.format_exc())
+        errors.print(
+            f"error: this should not have happened: {type(error).__name__}: {error}\n"
+            "  kept:  everything finished\n"
+            f"  next:  {file.name} says where it happened; please report it",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        return int(ExitCode.UNFINISHED)
     if code == ExitCode.INTERRUPTED:  # typer's answer to an interrupt, too
         errors.print("interrupted", highlight=False)
     return code if isinstance(code, int) else int(ExitCode.DONE)

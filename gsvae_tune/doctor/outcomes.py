@@ -38,6 +38,7 @@ def check_outcomes(case: Case, *, unfinished: bool) -> None:
         for one in case.findings
     )
     _check_tables(case, built, unfinished=unfinished, lost=lost)
+    lost = lost or any(one.severity is Severity.DAMAGE for one in case.findings)
     if config.protocol.until == "verdict":
         told = None if verdict is None else json.loads(json.dumps(finite(verdict.as_dict())))
         _check_verdict(case, told, lost=lost)
@@ -51,10 +52,13 @@ def _check_tables(case: Case, built: Any, *, unfinished: bool, lost: bool) -> No
         return
     problem = "; ".join(f"{path.name} {states[path]}" for path in wrong)
     code = "tables-missing" if set(states.values()) <= {None, _MISSING} else "tables-wrong"
-    if unfinished:
+    if _CONTRADICTS in states.values() and not lost:
+        fix = "bring back what was changed; gsvae-tune export takes the folders' word for it"
+        case.found(code, paths.tables, problem, Severity.DAMAGE, fix)
+    elif unfinished:
         fix = "written at the end of the run"
         case.found(code, paths.tables, problem, Severity.NOTE, fix)
-    elif lost and _OTHER in states.values():
+    elif lost and {_OTHER, _CONTRADICTS} & set(states.values()):
         fix = f"{_KEPT}; gsvae-tune export writes them as the folders are"
         case.found(code, paths.tables, problem, Severity.NOTE, fix)
     else:
@@ -66,6 +70,7 @@ def _check_tables(case: Case, built: Any, *, unfinished: bool, lost: bool) -> No
 
 _KEPT = "kept until all else that is damaged is seen to"
 _MISSING, _CUT, _OTHER = "is missing", "cannot be read", "is not what the folders give"
+_CONTRADICTS = "says otherwise than the folders: one of the two was changed"
 
 
 def _compare(path: Path, frame: Any) -> str | None:
@@ -75,10 +80,25 @@ def _compare(path: Path, frame: Any) -> str | None:
     if not path.exists():
         return _MISSING
     try:
-        there = parquet.read_table(io.BytesIO(path.read_bytes()))
-        return None if there.equals(Table.from_pandas(frame, preserve_index=False)) else _OTHER
+        # Without threads: pyarrow's may end after Python has, and take the process down with them.
+        there = parquet.read_table(io.BytesIO(path.read_bytes()), use_threads=False)
+        if there.equals(Table.from_pandas(frame, preserve_index=False)):
+            return None
+        return _CONTRADICTS if _contradicts(there.to_pandas(use_threads=False), frame) else _OTHER
     except (OSError, ValueError, KeyError, ArrowException):
         return _CUT
+
+
+def _contradicts(there: Any, now: Any) -> bool:
+    """Whether two tables of the same rows hold different values where both hold one."""
+    keys = [key for key in ("arm", "phase", "number", "replicate", "branch", "epoch") if key in now]
+    if len(there) != len(now) or any(list(there[key]) != list(now[key]) for key in keys):
+        return False  # made when there were fewer
+    return any(
+        bool(((there[name] != now[name]) & there[name].notna() & now[name].notna()).any())
+        for name in now.columns
+        if name in there.columns
+    )
 
 
 def _write_anew(built: Any, paths: StudyPaths, old: list[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,23 +49,35 @@ def restore(
     What was wrong with a checkpoint, and where the trial went on, is noted in its folder.
     """
     records = list(read_json_lines(paths.epochs))
-    troubles = []
+    troubles: list[str] = []
+    damaged: list[Path] = []
     for path in (paths.checkpoint, paths.previous):
         training = build()
         try:
             loaded = _load(training, path, config, records)
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
             troubles.append(str(error) if isinstance(error, ValueError) else repr(error))
+            damaged.append(path)
             continue
         if loaded:
             break
     else:
         training = build()  # the last may be half loaded
     if troubles:
-        note(paths, claim, f"{'; '.join(troubles)}; went on from epoch {training.epoch}")
+        text = "; ".join(troubles).replace(f"{paths.root}{os.sep}", "")
+        note(paths, claim, f"{text}; went on from epoch {training.epoch}")
+        _set_aside(damaged, claim)
     kept = records[: training.epoch]
     keep_lines(paths.epochs, kept, claim)
     return training, EpochRecord.from_dict(kept[-1]) if kept else None
+
+
+def _set_aside(damaged: list[Path], claim: Guard) -> None:
+    """Rename damaged checkpoints: the next save must not make one the checkpoint before it."""
+    with claim:
+        for path in damaged:
+            if path.is_file():
+                path.replace(path.with_name(f"{path.name}.damaged"))
 
 
 def _load(

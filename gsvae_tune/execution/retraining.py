@@ -25,8 +25,7 @@ def is_lost(folder: TrialPaths) -> bool:
     from gsvae_tune.execution.restoring import check_whose
     from gsvae_tune.vae import checkpoint
 
-    result = TrialResult.read(folder.result)
-    if result is None or sum(1 for _ in read_json_lines(folder.epochs)) != result.epochs:
+    if not _has_epochs(folder):
         return True
     try:
         state = checkpoint.load(folder.checkpoint)
@@ -35,6 +34,12 @@ def is_lost(folder: TrialPaths) -> bool:
     except (ValueError, KeyError):
         return True
     return state is None
+
+
+def _has_epochs(folder: TrialPaths) -> bool:
+    result = TrialResult.read(folder.result)
+    count = sum(1 for _ in read_json_lines(folder.epochs))
+    return result is not None and count == result.epochs
 
 
 def train_again(
@@ -51,6 +56,8 @@ def train_again(
         raise OSError(why)
 
     again = TrialPaths(folder.root / "again")
+    if again.result.is_file() and not again.checkpoint.is_file():
+        shutil.rmtree(again.root)  # of an earlier loss: it was put into place
     again.root.mkdir(exist_ok=True)
     settings = read_json(folder.config)
     write_json(again.config, settings)
@@ -71,7 +78,7 @@ def train_again(
     values = [result.value for result in (found, stands) if result is not None]
     if len(values) < 2 or None in values or not math.isclose(*values, rel_tol=_SAME):  # type: ignore[arg-type]
         raise ValueError(f"{folder.root}: trained again it gave {values[0]}, not {values[-1]}")
-    for new, old in ((again.epochs, folder.epochs), (again.checkpoint, folder.checkpoint)):
-        if new.is_file():  # else a run that was killed here has put it into place
-            new.replace(old)
+    if not _has_epochs(folder):  # whole ones stay: they also say how long it took
+        again.epochs.replace(folder.epochs)
+    again.checkpoint.replace(folder.checkpoint)
     shutil.rmtree(again.root)

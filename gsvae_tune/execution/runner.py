@@ -278,11 +278,12 @@ def _test(
     if not waiting:
         return 0
     reason = study.config.protocol.reopen_test
+    study.lease.check()
     opened = open_for(study.paths, waiting, reason, count_searched(rows))
     if objective is None:
         from gsvae_tune.execution.testing import measure
 
-        measure(study.config, study.paths, study.lease.term, opened, resources(), study.console)
+        measure(study.config, study.paths, study.lease, opened, resources(), study.console)
     else:
         for which, row in waiting.items():
             found = objective.test(

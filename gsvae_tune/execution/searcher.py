@@ -16,7 +16,7 @@ from gsvae_tune.search.ledger import Ledger
 from gsvae_tune.search.storage import Assignment
 from gsvae_tune.study.errors import UnfinishedError
 from gsvae_tune.study.faults import Fault, is_disk_full
-from gsvae_tune.study.fence import Claim
+from gsvae_tune.study.fence import Claim, FencedError
 from gsvae_tune.study.lease import Lease
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState, read_json_lines
@@ -88,6 +88,8 @@ class LedgerSearcher(Searcher):
                 ended = self._ended(assignment, last, cause)
                 self._ledger.finish(assignment, ended)
                 self._watch(ended)
+        except FencedError as fenced:
+            self._stop(UnfinishedError(f"{fenced}\n  next:  run the same command again to go on"))
         except (OSError, UnfinishedError) as failure:
             self._stop(failure)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -17,6 +18,7 @@ from gsvae_tune.execution.resources import TrialResources
 from gsvae_tune.execution.retraining import is_lost, train_again
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import UnfinishedError
+from gsvae_tune.study.lease import Lease
 from gsvae_tune.study.openings import Opening
 from gsvae_tune.study.paths import StudyPaths, TrialPaths
 from gsvae_tune.study.records import (
@@ -26,7 +28,8 @@ from gsvae_tune.study.records import (
     TrialResult,
     read_json_lines,
 )
-from gsvae_tune.vae.data import load_splits, load_test_split
+from gsvae_tune.study.studyfile import read_study
+from gsvae_tune.vae.data import load_splits, load_test_split, require_checksum
 from gsvae_tune.vae.files import Bytes
 
 Which = tuple[str, int]
@@ -35,7 +38,7 @@ Which = tuple[str, int]
 def measure(
     config: StudyConfig,
     paths: StudyPaths,
-    term: int,
+    lease: Lease,
     opened: Mapping[Which, Opening],
     resources: TrialResources,
     console: Console,
@@ -45,18 +48,26 @@ def measure(
     Args:
         config: the study.
         paths: its folder.
-        term: of this driver.
+        lease: this process's right to drive the study.
         opened: (arm, number) -> the opening, which is written down already.
         resources: what a task gets.
         console: shows how far it is.
 
     Raises:
-        UnfinishedError: a task failed; what is measured is kept.
+        UnfinishedError: a task failed, or the study was taken over; what is measured is kept.
+        InputError: the images are not those the study began with.
     """
     config = config.model_copy(update={"storage": None})  # workers need no password
     share = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)
-    _bring_back(config, paths, term, opened, share, resources.gpus, console)
-    images = ray.put(load_test_split(config.data, config.seed))
+    checksum = read_study(paths)["data"]["checksum"]
+    test_split = load_test_split(config.data, config.seed, checksum)
+    lost = [which for which in opened if is_lost(paths.trial(*which, "confirm"))]
+    if lost:
+        splits = load_splits(config.data, config.seed)
+        require_checksum(splits.checksum, checksum)
+        task = functools.partial(share(train_again).remote, config, ray.put(splits))
+        _bring_back(paths, lease.term, lost, task, resources.gpus, console)
+    images = ray.put(test_split)
     task = share(_measure)
     running: dict[Any, tuple[Which, int]] = {}
     found: dict[Which, dict[int, ReplicateTest]] = {which: {} for which in opened}
@@ -78,31 +89,27 @@ def measure(
                 rows = [found[which][r] for r in sorted(found[which])]
                 opening = opened[which]
                 folder = paths.trial(*which, "confirm")
+                lease.check()
                 TestResult(opening.time, opening.mark, rows).write(folder.test)
 
 
 def _bring_back(
-    config: StudyConfig,
     paths: StudyPaths,
     term: int,
-    opened: Iterable[Which],
-    share: Callable[[Any], Any],
+    lost: Sequence[Which],
+    task: Callable[..., Any],
     gpu_fraction: float,
     console: Console,
 ) -> None:
     """Train confirmed models again that are lost."""
-    lost = [which for which in opened if is_lost(paths.trial(*which, "confirm"))]
-    if not lost:
-        return
     names = ", ".join(f"{arm} #{number}" for arm, number in lost)
     console.print(
         f"lost on disk, and trained again: the confirmed models of {names}", highlight=False
     )
-    splits, task = ray.put(load_splits(config.data, config.seed)), share(train_again)
     for which in lost:
         folder = paths.trial(*which, "confirm")
         try:
-            ray.get(task.remote(config, splits, folder, gpu_fraction, term))
+            ray.get(task(folder, gpu_fraction, term))
         except (RayError, ValueError, OSError) as error:
             raise _unfinished(paths, which, error) from error
 

@@ -81,10 +81,10 @@ def search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
     # Named after the study, so that the next run clears what a killed one left. (No user name: a
     # container's user may have none.)
-    place = hashlib.sha256(str(paths.root).encode()).hexdigest()[:16]
-    scratch = Path(tempfile.gettempdir()) / f"gsvae-tune-{place}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700)
+    prefix = f"gsvae-tune-{hashlib.sha256(str(paths.root).encode()).hexdigest()[:16]}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)  # somebody else's stays
+    scratch = Path(tempfile.mkdtemp(prefix=prefix))
     tuner = tune.Tuner(
         tune.with_resources(
             # Data goes to the object store once, whatever the number of trials.

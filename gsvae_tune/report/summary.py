@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from gsvae_tune.study.lease import is_running
 from gsvae_tune.study.openings import reopened
 from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths
-from gsvae_tune.study.records import TrialState, read_json, write_json
+from gsvae_tune.study.records import TrialResult, TrialState, read_json, write_json
 from gsvae_tune.study.studyfile import read_study, require_storage
 
 LOSS = "neg. ELBO (nats)"
@@ -132,8 +133,23 @@ def _best(rows: list[TrialRow]) -> BestTrial | None:
 def build_tables(
     config: StudyConfig, paths: StudyPaths, storage: Location
 ) -> dict[str, pd.DataFrame]:
-    """Rebuild a study's tables and return them, changing nothing."""
-    return tables.build(_rows(config, paths, storage), paths)
+    """Rebuild a study's tables and return them, changing nothing.
+
+    Raises:
+        InputError: the result of a confirmation that ended is lost: without it, the tables, and a
+            verdict on them, would say what is not so.
+    """
+    rows = _rows(config, paths, storage)
+    for row in rows:
+        result = paths.trial(row.arm, row.number, row.phase).result
+        ended = row.phase == "confirm" and row.state is TrialState.COMPLETE
+        if ended and TrialResult.read(result) is None:
+            raise InputError(
+                "is missing or damaged, though this confirmation ended",
+                where=str(result),
+                next_step=shlex.join(["gsvae-tune", "doctor", str(paths.root), "--fix"]),
+            )
+    return tables.build(rows, paths)
 
 
 def export(config: StudyConfig, paths: StudyPaths, storage: Location) -> dict[str, pd.DataFrame]:

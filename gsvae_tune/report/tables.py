@@ -89,7 +89,10 @@ def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFra
             measured = tested.get(replicate.replicate, {})
             rows["replicates"].append(key | vars(replicate) | measured)
         for record in read_json_lines(folder.epochs):
-            rows["epochs"] += _epoch_rows(key, record)
+            try:
+                rows["epochs"] += _epoch_rows(key, record)
+            except (KeyError, TypeError, IndexError):
+                break  # damaged: what comes after it is no continuation
     return {
         "trials": _frame(rows["trials"], TRIALS),
         "replicates": _frame(rows["replicates"], REPLICATES),

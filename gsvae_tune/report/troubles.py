@@ -34,6 +34,11 @@ def trouble_tables(trials: pd.DataFrame) -> Iterator[RenderableType]:
             detail = f": {known[0]}" if known else ""
             table.add_row(fault.value, str(len(rows)), escape(f"{names}{more}{detail}"))
         yield table
+    lost = trials[trials.error.notna() & trials.fault.isna() & (trials.state == "complete")]
+    for row in lost.itertuples():
+        yield escape(
+            f"note: {_name(row)}: {row.error}; gsvae-tune doctor DIR --fix may bring it back"
+        )
     for row in trials[trials.note.notna()].itertuples():
         yield escape(f"note: {_name(row)}: {row.note}")
 

@@ -258,7 +258,11 @@ def _orphans_of_search(
     first = sum(key[:2] == (arm, "search") for key in known)
     begun = [n for n in paths.numbers(arm, "search") if paths.trial(arm, n).begun]
     gap = ""
-    for number in range(first, max(begun, default=-1) + 1):
+    last = max(begun, default=-1)
+    if last - first > len(paths.numbers(arm, "search")):  # numbers are missing: no continuation
+        refused |= {(arm, "search", n): "numbers before it are missing" for n in begun}
+        return
+    for number in range(first, last + 1):
         key: Key = (arm, "search", number)
         problem = gap
         if not problem:

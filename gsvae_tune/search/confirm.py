@@ -137,7 +137,7 @@ class ArmConfirmation:
         if trial.number < 0:
             trial.number = len(self._record.trials())
             self._record.add(trial, self._settings(number))
-        elif not self._record.folder(trial).config.is_file():
+        else:
             self._record.write_config(trial, self._settings(number))
         self._out[number] = trial
         return self._record.assignment(trial)

@@ -136,8 +136,7 @@ class ArmSearch:
     def next(self) -> Assignment | None:
         if self.interrupted:  # handed out again under its own number
             trial = self.interrupted.popleft()
-            if not self.record.folder(trial).config.is_file():
-                self.record.write_config(trial, self.space.settings(trial.params))
+            self.record.write_config(trial, self.space.settings(trial.params))
             return self.record.assignment(trial)
         if self.asked >= self._search.trials:
             return None

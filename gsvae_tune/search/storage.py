@@ -7,6 +7,7 @@ seeds never mix, and no sampler sees a confirmation.
 from __future__ import annotations
 
 import itertools
+import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from gsvae_tune.study.config import Phase, StudyConfig
 from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.parameters import Scalar
 from gsvae_tune.study.paths import StudyPaths, TrialPaths
-from gsvae_tune.study.records import TrialResult, TrialState, write_json
+from gsvae_tune.study.records import TrialResult, TrialState, finite, read_json, write_json
 
 Storage = BaseStorage  # for those who know no optuna
 
@@ -34,6 +35,7 @@ Location = str | SecretStr | Storage | None  # a URL, what is open already, or N
 READING_S = 5.0  # how long those that only read wait for a database
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
+_DOCTOR = "gsvae-tune doctor {} --fix"
 SOURCE = "source"  # of a confirmation: the number of the trial it confirms
 
 STATES = {
@@ -98,17 +100,25 @@ def open_storage(
             raise InputError(
                 "is missing: it is the record of which trials there are",
                 where=str(paths.journal),
-                next_step="bring it back; the trials' folders beside it are kept",
+                next_step="bring it back, or "
+                f"{_DOCTOR.format(paths.root)} rebuilds it from the trials' folders",
             )
         lock = JournalFileOpenLock(str(paths.journal))
         try:
             return JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
-        except (ValueError, KeyError, TypeError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise InputError(
                 f"is damaged: {error}",
                 where=str(paths.journal),
                 legal="one JSON record a line, as Optuna wrote them",
-                next_step="bring back a whole copy; the trials' folders beside it are kept",
+                next_step=f"{_DOCTOR.format(paths.root)} rebuilds it from the trials' folders",
             ) from error
     from gsvae_tune.search.database import open_database  # SQLAlchemy: half a second
 
@@ -267,10 +277,16 @@ class ArmRecord:
         return Assignment(self.arm, self.phase, number_of(trial), dict(trial.params), stratum)
 
     def write_config(self, trial: FrozenTrial, settings: Arm) -> None:
+        """Write what a trial is to train, unless it stands there: all of it is known here."""
         folder = self.folder(trial)
         folder.root.mkdir(parents=True, exist_ok=True)
-        assigned = asdict(self.assignment(trial))
-        write_json(folder.config, assigned | {"settings": settings.model_dump(mode="json")})
+        wanted = asdict(self.assignment(trial)) | {"settings": settings.model_dump(mode="json")}
+        try:
+            stands = read_json(folder.config)
+        except (OSError, ValueError):
+            stands = None
+        if stands != json.loads(json.dumps(finite(wanted))):
+            write_json(folder.config, wanted)
 
     def tell(self, trial: FrozenTrial, result: TrialResult) -> FrozenTrial:
         """Enter a result into the storage; return the trial as it now is there."""
@@ -297,5 +313,6 @@ def mend_journal(paths: StudyPaths) -> None:
     Path(f"{paths.journal}.lock").unlink(missing_ok=True)
     if paths.journal.is_file():
         with paths.journal.open("r+b") as file:
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
+            content = file.read()
+            if content.startswith(b"{"):  # else it is no journal, and said to be none
+                file.truncate(content.rfind(b"\n") + 1)

@@ -8,9 +8,11 @@ appended to a file that the claimant has replaced, so that late ones go to a fil
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import secrets
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
@@ -18,7 +20,8 @@ from typing import Any
 import filelock
 from typing_extensions import Self
 
-from gsvae_tune.study.paths import TrialPaths
+from gsvae_tune.study.lease import read_holder
+from gsvae_tune.study.paths import StudyPaths, TrialPaths
 from gsvae_tune.study.records import read_json, write_json
 
 _PATIENCE_S = 60.0  # a write under the lock takes milliseconds
@@ -50,9 +53,9 @@ class Claim:
         Raises:
             FencedError: a later driver's process has claimed it.
         """
-        with self._lock:
+        with self._locked():
             holder = self._holder()
-            if holder.get("term", 0) > self._term:
+            if self._term < holder.get("term", 0) <= self._latest():
                 raise FencedError(self._said(holder))
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
             own = {"term": self._term, "token": self._token, "since": now}
@@ -60,7 +63,7 @@ class Claim:
         return self
 
     def __enter__(self) -> Self:
-        self._lock.acquire()
+        self._locked()
         holder = self._holder()
         if holder.get("token") != self._token:
             self._lock.release()
@@ -74,6 +77,20 @@ class Claim:
         trace: TracebackType | None,
     ) -> None:
         self._lock.release()
+
+    def _locked(self) -> AbstractContextManager[Any]:
+        try:
+            return self._lock.acquire()
+        except filelock.Timeout as error:
+            raise FencedError(
+                f"{self._folder.lock} is held by a process that writes nothing: suspended, it seems"
+            ) from error
+
+    def _latest(self) -> float:
+        """Return the highest term that any driver has had: a claim beyond it is damaged."""
+        (study,) = self._folder.root.parents[2:3] or (self._folder.root,)
+        holder = read_holder(StudyPaths(study))
+        return math.inf if holder is None else holder.term
 
     def _holder(self) -> dict[str, Any]:
         try:

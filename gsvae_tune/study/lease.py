@@ -13,9 +13,10 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 import filelock
 
@@ -38,6 +39,7 @@ class Holder:
     since: str  # ISO 8601, UTC
     beats: int = 0  # signs of life given
     released: bool = False  # it ended by itself
+    machine: str = ""  # names may be given twice; what a kernel drew when it started is not
 
     def is_same(self, other: Holder) -> bool:
         return (self.term, self.pid, self.host) == (other.term, other.pid, other.host)
@@ -80,7 +82,7 @@ def read_holder(paths: StudyPaths) -> Holder | None:
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     numbers = (found.term, found.pid, found.beats)
-    texts = (found.host, found.since)
+    texts = (found.host, found.since, found.machine)
     sound = all(type(n) is int for n in numbers) and all(type(t) is str for t in texts)
     return found if sound else None
 
@@ -117,7 +119,7 @@ def driver_lease(paths: StudyPaths, say: Callable[[str], None]) -> Iterator[Leas
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         # A lost driver.json must not bring an old number back: the clock is ahead of any count.
         term = before.term + 1 if before else int(time.time())
-        own = Holder(term, os.getpid(), platform.node(), now)
+        own = Holder(term, os.getpid(), platform.node(), now, machine=_machine())
         write_json(paths.holder, asdict(own))
         beating = threading.Thread(target=_beat, args=(paths, own, stop), daemon=True)
         beating.start()
@@ -128,7 +130,8 @@ def driver_lease(paths: StudyPaths, say: Callable[[str], None]) -> Iterator[Leas
             beating.join()
             last = read_holder(paths)
             if last is not None and own.is_same(last):
-                write_json(paths.holder, asdict(replace(last, released=True)))
+                with suppress(OSError):  # a full disk: how the run ended is what is to be said
+                    write_json(paths.holder, asdict(replace(last, released=True)))
     finally:
         lock.release()
 
@@ -139,7 +142,7 @@ def _outlived(paths: StudyPaths, before: Holder, say: Callable[[str], None]) -> 
     Raises:
         InputError: it is alive.
     """
-    if before.host != platform.node():  # its lock may not reach here
+    if (before.host, before.machine) != (platform.node(), _machine()):  # its lock may not reach
         say(f"{before} held this study; watching for {LEASE_S:g} s whether it is alive")
         end = time.monotonic() + LEASE_S
         while time.monotonic() < end:
@@ -152,12 +155,16 @@ def _outlived(paths: StudyPaths, before: Holder, say: Callable[[str], None]) -> 
     say(f"{before} ended without a word; going on from what it left")
 
 
+def _machine() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def _held(paths: StudyPaths) -> InputError:
     holder = read_holder(paths)
-    try:
-        silent_s = time.time() - paths.holder.stat().st_mtime
-    except OSError:
-        silent_s = 0.0
+    silent_s = _silent_s(paths)
     last, next_step = "", "wait for it, or stop it; gsvae-tune status shows how far it is"
     if holder is not None and silent_s > LEASE_S:
         last = f", last sign of life {silent_s:.0f} s ago: it is suspended or hangs"
@@ -167,6 +174,13 @@ def _held(paths: StudyPaths) -> InputError:
         where=str(paths.root),
         next_step=next_step,
     )
+
+
+def _silent_s(paths: StudyPaths) -> float:
+    try:
+        return time.time() - paths.holder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _beat(paths: StudyPaths, own: Holder, stop: threading.Event) -> None:
@@ -191,5 +205,6 @@ def is_running(paths: StudyPaths) -> bool:
             return False
     except filelock.Timeout:
         return True
-    except OSError:
-        return False  # nobody can write there, so no driver does
+    except OSError:  # not ours to lock: are there signs of life?
+        holder = read_holder(paths)
+        return holder is not None and not holder.released and _silent_s(paths) < LEASE_S

@@ -45,11 +45,16 @@ def read_openings(paths: StudyPaths) -> list[Opening]:
     Raises:
         InputError: the file is damaged, or missing though something was measured.
     """
-    if not paths.openings.is_file() and any(paths.trials.glob("*/confirm-*/test.json")):
+    tested = {path.parent for path in paths.trials.glob("*/confirm-*/test.json")}
+    if not paths.openings.is_file() and tested:
         problem = "is missing: it is the record of who saw the test split, and it was seen"
         raise InputError(problem, where=str(paths.openings), next_step="bring it back")
     try:
-        return [Opening(**line) for line in read_json_lines(paths.openings)]
+        openings = [Opening(**line) for line in read_json_lines(paths.openings)]
+        known = {paths.trial(one.arm, one.number, "confirm").root for one in openings}
+        if unknown := sorted(map(str, tested - known)):
+            raise TypeError(f"it lacks what was measured in {unknown[0]}")  # noqa: TRY301
+        return openings  # noqa: TRY300
     except TypeError as error:
         raise InputError(
             f"is damaged: {error}", where=str(paths.openings), next_step="bring back a whole copy"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gsvae_tune.study.config import DataConfig
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.faults import Fault
 from gsvae_tune.study.paths import expand
 from gsvae_tune.study.seeds import derive
 from gsvae_tune.vae.files import Bytes, read_idx_file, read_npz
@@ -102,16 +103,33 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
     )
 
 
-def load_test_split(config: DataConfig, seed: int) -> Bytes:
+def load_test_split(config: DataConfig, seed: int, checksum: str | None = None) -> Bytes:
     """Return the sealed split, (images, pixels): the data set's own test set where it has one.
 
     Raises:
-        InputError: as `load_splits`.
+        InputError: as `load_splits`; or the images are not those with this checksum.
     """
     raw = _load(config)
+    if checksum is not None:
+        require_checksum(_checksum(raw), checksum)
     flat, chosen = _divide(raw, config, seed)
     images = flat[chosen["test"]] if raw.test is None else raw.test.reshape(len(raw.test), -1)
     return _binarize(images, config.binarization, derive(seed, "binarize", "test"), "test")
+
+
+def require_checksum(seen: str, recorded: str) -> None:
+    """Check that images are those that a study began with.
+
+    Raises:
+        InputError: they are others.
+    """
+    if seen != recorded:
+        raise InputError(
+            f"{Fault.DATA_CHANGED.value} (SHA-256 {recorded[:12]}..., now {seen[:12]}...)",
+            where="data.source",
+            legal="the same data",
+            next_step="bring them back and run the same command again; nothing was measured",
+        )
 
 
 def _divide(

@@ -1,12 +1,14 @@
 """From the search to the verdict on a real Ray: confirmation, pairing, the test split, all arms."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
 
+from gsvae_tune.execution import runner
 from gsvae_tune.report import summary
 from gsvae_tune.search.arms import ARMS
 from gsvae_tune.search.confirm import searched_arms
@@ -229,3 +231,54 @@ def test_every_arm_and_every_estimator_trains_confirms_and_is_judged(run, tmp_pa
     assert learned[0] == [[1.0, 0.5]] * 2
     assert learned[1] != learned[0]
     assert searched_arms(config) == [arm for arm in arms if arm != "yoked"]
+
+
+def test_a_lost_result_of_a_confirmation_stops_what_would_say_what_is_not_so(smoke, run):
+    config = smoke(protocol__until="verdict", search__trials=1)
+    run(config)
+    paths = StudyPaths.of(config.out, config.name)
+    lost = paths.trial("pair", 0, "confirm").result
+    lost.write_text("")
+    before = {path: path.read_bytes() for path in paths.root.glob("*.json")}
+    for call in (summary.export, summary.build_tables):
+        with pytest.raises(
+            InputError, match=r"missing or damaged(.|\n)*gsvae-tune doctor .* --fix"
+        ):
+            call(config, paths, None)
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_images_that_change_under_a_run_are_not_measured(smoke, run, tmp_path):
+    images = (np.random.default_rng(0).random((300, 8, 8)) > 0.5).astype(np.uint8) * 255
+    file = tmp_path / "mine.npz"
+    np.savez(file, images=images)
+    source = {"data__source": f"npz:{file}", "data__limit": None, "search__trials": 1}
+    run(smoke(protocol__until="confirm", **source))
+    checked = runner.check_study
+
+    def then_change(*args):
+        np.savez(file, images=255 - images)
+        return checked(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "check_study", then_change)
+        with pytest.raises(InputError, match="the images are not those the study began with"):
+            run(smoke(protocol__until="verdict", **source))
+    assert not list(tmp_path.rglob("test.json"))
+
+
+def test_a_foreign_model_is_trained_again_and_not_measured(smoke, run, tmp_path):
+    config = smoke(protocol__until="confirm", search__trials=1)
+    run(config)
+    paths = StudyPaths.of(config.out, config.name)
+    one, other = (paths.trial(arm, 0, "confirm").checkpoint for arm in config.arms)
+    before = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    _, tables = run(smoke(protocol__until="verdict", search__trials=1))
+    assert checkpoint.load(one)["trial"] == json.loads(json.dumps(_whose(before)))
+    whole = smoke(protocol__until="verdict", search__trials=1, out=str(tmp_path / "whole"))
+    assert_same(run(whole)[1], tables)
+
+
+def _whose(content):
+    return torch.load(io.BytesIO(content), weights_only=True)["trial"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -267,3 +268,21 @@ def test_a_killed_trial_process_goes_on_from_its_checkpoint(smoke, shared_ray, t
     records = list(read_json_lines(folder.epochs))
     assert [record["epoch"] for record in records] == list(range(1, 2501))
     assert np.isfinite([record["tau"] for record in records]).all()
+
+
+@pytest.mark.parametrize("content", [b"", b'{"arm": "pair"', b"[]", b"{}"])
+def test_settings_that_are_damaged_are_written_again(smoke, run, tmp_path, content):
+    """Of a trial that was handed out and not ended: the ledger knows all of them."""
+    config = smoke(search__trials=1)
+    whole = run(config)[1]
+    out = str(tmp_path / "again")
+    paths = StudyPaths.of(out, config.name)
+    shutil.copytree(StudyPaths.of(config.out, config.name).root, paths.root)
+    (folder,) = [paths.trial("pair", 0)]
+    keep = [
+        line for line in paths.journal.read_bytes().splitlines(True) if b'"op_code":6' not in line
+    ]
+    paths.journal.write_bytes(b"".join(keep))  # no trial has ended
+    folder.result.unlink()
+    folder.config.write_bytes(content)
+    assert_same(whole, run(smoke(search__trials=1, out=out))[1])

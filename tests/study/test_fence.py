@@ -6,7 +6,7 @@ import time
 import pytest
 
 from gsvae_tune.study.fence import Claim, FencedError
-from gsvae_tune.study.paths import TrialPaths
+from gsvae_tune.study.paths import StudyPaths, TrialPaths
 from gsvae_tune.study.records import json_line, keep_lines, read_json, read_json_lines, write_json
 
 
@@ -36,6 +36,21 @@ def test_a_ghost_cannot_claim_anew_but_a_second_try_of_the_same_driver_can(folde
         pass
     with pytest.raises(FencedError), first:
         pass
+
+
+def test_a_claim_beyond_every_term_there_was_is_damaged(tmp_path):
+    """It would shut the study for ever; one of a later driver is respected."""
+    study = StudyPaths(tmp_path)
+    folder = study.trial("pair", 3)
+    folder.root.mkdir(parents=True)
+    driver = {"term": 5, "pid": 1, "host": "here", "since": "now"}
+    write_json(study.holder, driver)
+    Claim(folder, 9_000_000_000).take()
+    Claim(folder, 5).take()
+    write_json(study.holder, driver | {"term": 6})
+    Claim(folder, 6).take()
+    with pytest.raises(FencedError):
+        Claim(folder, 5).take()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"term": "3"}', '{"token": 1}'])

@@ -84,3 +84,17 @@ def test_a_torn_last_line_does_not_hide_later_openings(paths):
         file.write(b'{"time": "2026-')
     open_for(paths, [B], "again", 7)
     assert [(o.arm, o.number) for o in read_openings(paths)] == [A, B]
+
+
+@pytest.mark.parametrize("content", ["", "{\n", "null\n"])
+def test_openings_that_lack_what_was_measured_are_damaged(tmp_path, content):
+    """Emptied, the file would say that nobody has seen the test split."""
+    paths = StudyPaths(tmp_path)
+    folder = paths.trial("pair", 0, "confirm")
+    folder.root.mkdir(parents=True)
+    open_for(paths, [("pair", 0)], None, 3)
+    folder.test.write_text("{}")
+    assert len(read_openings(paths)) == 1
+    paths.openings.write_text(content)
+    with pytest.raises(InputError, match="is damaged: it lacks what was measured"):
+        read_openings(paths)

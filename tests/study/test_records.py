@@ -1,5 +1,7 @@
 """Files: atomic, appendable, readable after a kill."""
 
+import os
+
 import pytest
 
 from gsvae_tune.study.records import (
@@ -50,3 +52,27 @@ def test_results_round_trip(tmp_path):
     assert TrialResult.read(tmp_path / "result.json") is None
     result.write(tmp_path / "result.json")
     assert TrialResult.read(tmp_path / "result.json") == result
+
+
+@pytest.mark.parametrize("line", [b"null", b"5", b"[]", b"[" * 200_000, b"{"])
+def test_a_line_that_is_no_record_ends_the_reading(tmp_path, line):
+    path = tmp_path / "epochs.jsonl"
+    path.write_bytes(b'{"epoch": 1}\n' + line + b'\n{"epoch": 3}\n')
+    assert list(read_json_lines(path)) == [{"epoch": 1}]
+
+
+def test_json_beyond_reason_is_no_json(tmp_path):
+    path = tmp_path / "study.json"
+    path.write_bytes(b"[" * 200_000)
+    with pytest.raises(ValueError, match="nested too deep"):
+        read_json(path)
+
+
+def test_a_link_that_lies_where_a_file_is_to_be_is_not_written_through(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    for name in ("result.json", f".result.json.{os.getpid()}.tmp"):
+        (tmp_path / name).symlink_to(outside)
+    write_json(tmp_path / "result.json", {"a": 1}, lasting=True)
+    assert outside.read_text() == "mine"
+    assert read_json(tmp_path / "result.json") == {"a": 1}
