@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gsvae_tune.execution.memory import is_out_of_memory
 from gsvae_tune.study.paths import TrialPaths
 from gsvae_tune.study.records import Guard, keep_lines, read_json_lines, write_atomic
 from gsvae_tune.vae import checkpoint
@@ -56,6 +57,8 @@ def restore(
         try:
             loaded = _load(training, path, config, records)
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise  # nothing is wrong with the file
             troubles.append(str(error) if isinstance(error, ValueError) else repr(error))
             damaged.append(path)
             continue

@@ -275,3 +275,26 @@ def test_memory_that_the_host_refuses(assigned, monkeypatch):
     assert result.fault is Fault.HOST_MEMORY
     said = "fewer replicates or a smaller batch may fit; or fewer trials at once: --cpus-per-trial"
     assert result.error == f"out of memory on the host; {said}"
+
+
+def test_a_checkpoint_that_memory_does_not_suffice_for_is_not_damaged(assigned, monkeypatch):
+    go, folder, _, _, config = assigned
+    eager = config.model_copy(
+        update={"training": config.training.model_copy(update={"checkpoint_s": 1e-9})}
+    )
+
+    def die(report):
+        raise Stop
+
+    with pytest.raises(Stop):
+        go(study=eager, report=die)
+    before = folder.checkpoint.read_bytes()
+
+    def refuse(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    result = go()
+    assert result.fault is Fault.HOST_MEMORY
+    assert result.note is None
+    assert folder.checkpoint.read_bytes() == before
