@@ -120,7 +120,7 @@ def test_nodes_are_removed(cluster, study_file, reference, tmp_path):
         victim = Victim(tmp_path / str(rounds), study_file, (), variables)
         process = victim.start()
         while removed < 10 and process.poll() is None:
-            time.sleep(chance.uniform(3.0, 7.0))
+            time.sleep(chance.uniform(1.0, 3.0))
             if trial_processes():
                 ask("replace")
                 removed += 1
