@@ -49,8 +49,10 @@ def test_it_is_taken_out_in_the_same_process(given, clean):
 
 def test_without_a_password_nothing_is_started_anew(monkeypatch):
     monkeypatch.setattr(arguments.os, "execv", lambda *_: pytest.fail("started anew"))
-    monkeypatch.setattr(sys, "argv", ["gsvae-tune", "run", "--storage", "sqlite:////a@b/c:d.db"])
+    given = ["gsvae-tune", "run", "--storage", "sqlite:////a@b/c:d.db"]
+    monkeypatch.setattr(sys, "argv", [*given])
     arguments.hide_passwords()
+    assert sys.argv == given
 
 
 def test_arguments_that_a_program_made_up_are_cleaned_in_place(monkeypatch):

@@ -106,7 +106,7 @@ def _from_checkpoint(config: StudyConfig, folder: TrialPaths, size: int) -> Tria
         folder: the trial's.
         size: of its whole records, in bytes.
     """
-    from gsvae_tune.execution.trial import run_trial
+    from gsvae_tune.execution.trial import ASSIGNED, run_trial
 
     def refuse(_: object) -> None:
         raise _TrainsError
@@ -121,7 +121,7 @@ def _from_checkpoint(config: StudyConfig, folder: TrialPaths, size: int) -> Tria
         copy.epochs.write_bytes(before)
         try:
             result = run_trial(
-                {key: assigned[key] for key in ("arm", "phase", "number", "params")},
+                {key: assigned[key] for key in ASSIGNED},
                 study=_alone(config),
                 splits=_splits(config.data.model_dump_json(), config.seed),
                 paths=copy,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gsvae_tune.study.errors import UnfinishedError
 from gsvae_tune.study.faults import Fault
-from gsvae_tune.study.paths import StudyPaths
+from gsvae_tune.study.paths import StudyPaths, TrialPaths
 from gsvae_tune.study.records import TrialResult, TrialState
 
 _MB = 1e6
@@ -37,7 +37,7 @@ def disk_full(paths: StudyPaths, remaining: int, detail: str) -> UnfinishedError
 def _needed(paths: StudyPaths, remaining: int) -> str:
     folders = [path for path in paths.trials.glob("*/*") if path.is_dir()]
     sizes = {path: sum(_size(file) for file in path.iterdir()) for path in folders}
-    ended = [size for path, size in sizes.items() if (path / "result.json").is_file()]
+    ended = [size for path, size in sizes.items() if TrialPaths(path).result.is_file()]
     going = len(sizes) - len(ended)
     largest = max(sizes.values(), default=0)
     # A running trial keeps two checkpoints and writes a third.

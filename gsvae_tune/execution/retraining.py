@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import asdict
 
-from gsvae_tune.search.storage import Assignment
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.paths import TrialPaths
 from gsvae_tune.study.records import TrialResult, read_json, read_json_lines, write_json
@@ -50,7 +48,7 @@ def train_again(
     Raises:
         ValueError: it ended otherwise than its result says.
     """
-    from gsvae_tune.execution.trial import run_trial
+    from gsvae_tune.execution.trial import ASSIGNED, run_trial
 
     def pause(why: str) -> None:
         raise OSError(why)
@@ -61,10 +59,8 @@ def train_again(
     again.root.mkdir(exist_ok=True)
     settings = read_json(folder.config)
     write_json(again.config, settings)
-    assigned = {key: settings[key] for key in asdict(Assignment("", "confirm", 0, {}, ""))}
-    del assigned["stratum"]
     found = run_trial(
-        assigned,
+        {key: settings[key] for key in ASSIGNED},
         study=config,
         splits=splits,
         paths=again,

@@ -41,6 +41,7 @@ from gsvae_tune.vae.training import PairTraining
 
 Report = Callable[[dict[str, Any]], None]
 
+ASSIGNED = ("arm", "phase", "number", "params")  # what a trial is handed out by
 _REPORT_S = 0.5  # the live table needs no more
 
 
@@ -103,7 +104,7 @@ def _run(
 ) -> TrialResult:
     config = read_json(paths.config)
     config = {"phase": "search"} | config  # as it was before there were phases
-    seen = {key: config[key] for key in ("arm", "phase", "number", "params")}
+    seen = {key: config[key] for key in ASSIGNED}
     if seen != dict(assigned):
         raise RuntimeError(f"{paths.config} says {seen}, the search suggested {dict(assigned)}")
     claim = Claim(paths, term).take()

@@ -79,12 +79,7 @@ def search(
     callback = _Shown(paths, progress, view)
     # Tune starts one process after another unless told that more may be waiting to start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
-    # Named after the study, so that the next run clears what a killed one left. (No user name: a
-    # container's user may have none.)
-    prefix = f"gsvae-tune-{hashlib.sha256(str(paths.root).encode()).hexdigest()[:16]}-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)  # somebody else's stays
-    scratch = Path(tempfile.mkdtemp(prefix=prefix))
+    scratch = _scratch(paths)
     tuner = tune.Tuner(
         tune.with_resources(
             # Data goes to the object store once, whatever the number of trials.
@@ -115,22 +110,31 @@ def search(
         if is_disk_full(error):
             raise disk_full(paths, ledger.remaining, str(error)) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UnfinishedError(
-            f"the search stopped: {lines[-1]}\n"
-            f"  kept:  every finished trial, in {paths.root}\n"
-            "  next:  run the same command again to go on"
-        ) from error
+        raise _unfinished(paths, f"stopped: {lines[-1]}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if searcher.halt is not None:
         raise searcher.halt
     if ledger.remaining:
-        raise UnfinishedError(
-            f"the search ended with {ledger.remaining} trials to go\n"
-            f"  kept:  every finished trial, in {paths.root}\n"
-            "  next:  run the same command again to go on"
-        )
+        raise _unfinished(paths, f"ended with {ledger.remaining} trials to go")
     return callback.ended
+
+
+def _scratch(paths: StudyPaths) -> Path:
+    """Return a fresh temporary folder for Tune, and clear what killed runs of this study left."""
+    # Named after the study's folder. (No user name: a container's user may have none.)
+    prefix = f"gsvae-tune-{hashlib.sha256(str(paths.root).encode()).hexdigest()[:16]}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)  # somebody else's stays
+    return Path(tempfile.mkdtemp(prefix=prefix))
+
+
+def _unfinished(paths: StudyPaths, how: str) -> UnfinishedError:
+    return UnfinishedError(
+        f"the search {how}\n"
+        f"  kept:  every finished trial, in {paths.root}\n"
+        "  next:  run the same command again to go on"
+    )
 
 
 @contextmanager

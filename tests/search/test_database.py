@@ -114,7 +114,8 @@ def test_drivers_and_secrets(postgresql, tmp_path, scheme, wrapped):
 def test_a_password_in_the_query_of_a_url(postgresql, tmp_path):
     url, bare = postgresql.database()
     secret = url.partition("me:")[2].partition("@")[0]
-    open_storage(f"{bare}?password={secret}&application_name=x", StudyPaths(tmp_path))
+    given = f"{bare}?password={secret}&application_name=x"
+    assert open_storage(given, StudyPaths(tmp_path)).get_all_studies() == []
 
 
 def mistakes(server):
