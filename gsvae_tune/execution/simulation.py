@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gsvae_tune.execution.objectives import Objective
 from gsvae_tune.execution.searcher import LedgerSearcher
@@ -72,7 +72,7 @@ def simulate(
             return done
         done.wall_s, name, assignment, result = heapq.heappop(running)
         folder = paths.trial(assignment.arm, assignment.number, assignment.phase)
-        result.write(folder.result)
+        replace(result, ended_s=done.wall_s).write(folder.result)
         searcher.on_trial_complete(str(name))
         done.trials += 1
         done.busy_s += result.wall_s

@@ -132,7 +132,8 @@ def _run(
         limit = study.faults.trial_memory_gb
         fits = what_fits(memory, lambda: _training(config, study, splits, device), device, limit)
         result = replace(result, error=memory.says(given + fits), fault=memory)
-    result = replace(result, note=read_notes(paths).strip() or None)
+    note = read_notes(paths).strip() or None
+    result = replace(result, note=note, ended_s=time.time())
     result.write(paths.result, claim)
     with claim:  # what went before the end has served
         paths.previous.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,7 @@ class StudyStatus:
 
 def status(config: StudyConfig, paths: StudyPaths, storage: Location) -> StudyStatus:
     """Read a study's state, changing nothing."""
-    rows = _rows(config, paths, storage)
+    rows = trial_rows(config, paths, storage)
     arms = {}
     for arm in config.arms:
         own = [row for row in rows if row.arm == arm and row.phase == "search"]
@@ -112,7 +112,8 @@ def _verdicts(paths: StudyPaths, searched: int) -> dict[str, str]:
         ) from error
 
 
-def _rows(config: StudyConfig, paths: StudyPaths, storage: Location) -> list[TrialRow]:
+def trial_rows(config: StudyConfig, paths: StudyPaths, storage: Location) -> list[TrialRow]:
+    """Return every trial as the ledger knows it, changing nothing."""
     if not isinstance(storage, Storage):
         require_storage(paths, storage)
         if storage is None and not paths.trials.exists() and not paths.journal.exists():
@@ -139,7 +140,11 @@ def build_tables(
         InputError: the result of a confirmation that ended is lost: without it, the tables, and a
             verdict on them, would say what is not so.
     """
-    rows = _rows(config, paths, storage)
+    return tables_of(paths, trial_rows(config, paths, storage))
+
+
+def tables_of(paths: StudyPaths, rows: Sequence[TrialRow]) -> dict[str, pd.DataFrame]:
+    """Return the tables of these trials, as `build_tables`."""
     for row in rows:
         result = paths.trial(row.arm, row.number, row.phase).result
         ended = row.phase == "confirm" and row.state is TrialState.COMPLETE
@@ -173,7 +178,16 @@ def decided(
     config: StudyConfig, paths: StudyPaths, storage: Location, built: dict[str, pd.DataFrame]
 ) -> Verdict | None:
     """Return the verdict, changing nothing; None while the test phase has not ended."""
-    rows = _rows(config, paths, storage)
+    return verdict_of(config, paths, trial_rows(config, paths, storage), built)
+
+
+def verdict_of(
+    config: StudyConfig,
+    paths: StudyPaths,
+    rows: Sequence[TrialRow],
+    built: Mapping[str, pd.DataFrame],
+) -> Verdict | None:
+    """Return the verdict on these trials and tables, as `decided`."""
     chosen = choose(config, rows)
     wanted = {(arm, number) for arm, numbers in chosen.items() for number in numbers}
     trials, replicates = (

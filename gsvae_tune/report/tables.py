@@ -30,6 +30,7 @@ from gsvae_tune.study.records import (
 TRIALS = {
     "arm": "string", "phase": "string", "number": "int64", "stratum": "string", "state": "string",
     "value": "float64", "epochs": "Int64", "steps": "Int64", "wall_s": "float64",
+    "ended_s": "float64",
     "device": "string", "compiled": "string", "fault": "string", "error": "string",
     "note": "string",
 }  # fmt: skip
@@ -76,6 +77,7 @@ def build(trials: Iterable[TrialRow], paths: StudyPaths) -> dict[str, pd.DataFra
                 "epochs": result.epochs if result else None,
                 "steps": result.steps if result else None,
                 "wall_s": result.wall_s if result else None,
+                "ended_s": result.ended_s if result else None,
                 "device": result.device if result else None,
                 "compiled": result.compiled if result else None,
                 "fault": result.fault.key if result and result.fault else None,

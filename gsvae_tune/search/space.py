@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,20 @@ from gsvae_tune.study.parameters import Choice, Fixed, Parameter, Range, Scalar
 MAX_GRID = 5_000  # configurations; more take seconds to list and are no plan for a study
 
 Suggest = Callable[[str, optuna.distributions.BaseDistribution], Any]
+
+
+@dataclass(frozen=True)
+class SearchedSetting:
+    """A setting that is searched, with the values it can take in any configuration."""
+
+    name: str
+    choices: tuple[Scalar, ...] | None  # None: a number between `low` and `high`
+    low: float | None
+    high: float | None
+    log: bool
+    default: Scalar
+    when: tuple[str, ...]  # the settings it hangs on; it is missing where they switch it off
+    description: str
 
 
 class ArmSpace:
@@ -136,6 +151,22 @@ class ArmSpace:
                     legal="fewer choices and ranges, or a smaller search.grid_points",
                 )
         return found
+
+    def describe(self) -> list[SearchedSetting]:
+        """Return the settings that are searched, in order, each with all the values it can take."""
+        return [self._described(key) for key in self.searched]
+
+    def _described(self, key: str) -> SearchedSetting:
+        parameter = self._parameters[key]
+        assert not isinstance(parameter, Fixed)  # noqa: S101 - it is searched
+        default, text = self._defaults[key], self.arm.model_fields[key].description or ""
+        when = tuple(parameter.when or ())
+        if isinstance(parameter, Choice):
+            return SearchedSetting(
+                key, tuple(parameter.choices), None, None, False, default, when, text
+            )
+        low, high = self._hull(parameter.low)[0], self._hull(parameter.high)[1]
+        return SearchedSetting(key, None, low, high, parameter.log, default, when, text)
 
     def _is_legal(self, params: Mapping[str, Scalar]) -> bool:
         """Ends that meet (tau_min = tau_start = tau_max) do so on a grid, never in a draw."""

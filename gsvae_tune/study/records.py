@@ -109,6 +109,7 @@ class TrialResult:
     compiled: str = ""  # "yes", or "no" and why not
     fault: Fault | None = None
     note: str | None = None  # what went wrong on the way and was mended
+    ended_s: float | None = None  # when, in seconds since 1970; simulated: since the start
 
     def write(self, path: Path, guard: Guard | None = None) -> None:
         # The ledger is told next, and must know of no end that a power cut takes back. (Without a

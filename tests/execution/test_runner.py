@@ -15,7 +15,7 @@ from gsvae_tune.study.errors import InputError
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import read_json_lines
 
-CLOCKS = ["wall_s"]
+CLOCKS = ["wall_s", "ended_s"]
 
 
 def assert_same(one, other):

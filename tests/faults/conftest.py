@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-m", "gsvae_tune.cli", "run"]
 TABLES = ("trials", "replicates", "epochs")
 # What may differ between an interrupted study and one that was not: how long it took, and what it
 # says of having been interrupted.
-TIMES = {"trials": ["wall_s", "note"], "replicates": [], "epochs": ["wall_s"]}
+TIMES = {"trials": ["wall_s", "ended_s", "note"], "replicates": [], "epochs": ["wall_s"]}
 
 
 class Victim:

@@ -67,7 +67,7 @@ def interrupted(tmp_path_factory):
             report=report, pause=pytest.fail, term=1,
         )  # fmt: skip
         epochs = [record | {"wall_s": 0} for record in read_json_lines(trial.epochs)]
-        return dataclasses.replace(result, wall_s=0.0, note=None), epochs, result.note
+        return dataclasses.replace(result, wall_s=0.0, ended_s=None, note=None), epochs, result.note
 
     def die(report):
         if report["epoch"] == 3:

@@ -1,0 +1,1 @@
+"""Numbers behind the figures: tidy frames in, tidy frames out. No figure, no file, no study."""
