@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,25 @@ def real_data():
         if folder is not None and (folder / "mnist").is_dir():
             return folder
     pytest.skip("no folder with the published mnist files: set GSVAE_DATA to one")
+
+
+@pytest.fixture(scope="session")
+def real_study(tmp_path_factory):
+    """Folder of a small study that was really trained, to its verdict and its report. Only read."""
+    folder = tmp_path_factory.mktemp("real")
+    command = [
+        sys.executable,
+        "-m",
+        "gsvae_tune.cli",
+        "run",
+        "smoke",
+        "--trials",
+        "6",
+        "--name",
+        "real",
+    ]
+    subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return folder / "studies" / "real"
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,15 @@ def main() -> None:
 
 def _application() -> ModuleType:
     """Import all verbs, which takes long beside the hiding of a password."""
-    from gsvae_tune.cli import application, catalogue, copying, doctoring, measuring, studies  # noqa: F401
+    from gsvae_tune.cli import (  # noqa: F401
+        application,
+        catalogue,
+        copying,
+        doctoring,
+        measuring,
+        reporting,
+        studies,
+    )
 
     return application
 

@@ -1,10 +1,11 @@
-"""Verbs on what there is: spaces, schema, data."""
+"""Verbs on what there is: spaces, schema, columns, data."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -50,6 +51,45 @@ def schema() -> None:
     from gsvae_tune.search import studies
 
     sys.stdout.write(json.dumps(studies.schema(), indent=2) + "\n")
+
+
+@app.command()
+def columns(
+    table: Annotated[
+        str | None, typer.Argument(help="trials, replicates or epochs; default: all.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Explain every column of a study's tables: its type, its unit, what it means."""
+    from gsvae_tune.report.columns import TABLES, settings
+
+    if table is not None and table not in TABLES:
+        raise InputError(f"no table {table!r}", legal=", ".join(TABLES))
+    wanted = {name: dict(TABLES[name]) for name in TABLES if table in (None, name)}
+    if "trials" in wanted:
+        wanted["trials"] |= settings()
+    if as_json:
+        found = {
+            name: {column: asdict(one) for column, one in own.items()}
+            for name, own in wanted.items()
+        }
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    for name, own in wanted.items():
+        shown = Table(title=f"tables/{name}.parquet", title_justify="left", show_lines=False)
+        shown.add_column("column", no_wrap=True)
+        shown.add_column("type", no_wrap=True)
+        shown.add_column("unit", no_wrap=True)
+        shown.add_column("what it is", overflow="fold", ratio=1)
+        for column, one in own.items():
+            shown.add_row(column, one.dtype, one.unit or "-", escape(one.meaning))
+        console.print(shown, highlight=False)
+    console.print(
+        "Empty where a value is missing. A column param_NAME is there where an arm of the study "
+        "searches that setting; it is empty for trials whose arm, or branch of the space, does not "
+        "have it, and a column of numbers or truth values is then of floats or objects.",
+        highlight=False,
+    )
 
 
 @data_app.command("fetch")

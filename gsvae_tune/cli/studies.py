@@ -18,12 +18,16 @@ from gsvae_tune.cli.application import (
     console,
     find_studies_in,
 )
+from gsvae_tune.cli.reporting import report_on
 from gsvae_tune.study.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
+
     from gsvae_tune.execution.runner import Run
+    from gsvae_tune.report.verdict import Verdict
     from gsvae_tune.study.config import StudyConfig
 
 # Flags of `run` that set a key of the study, by the flag's parameter name.
@@ -39,10 +43,12 @@ FLAGS = {
     "out": "out",
     "data_dir": "data.dir",
     "storage": "storage",
+    "track": "tracking",
     "gpus": "resources.gpus",
     "cpus": "resources.cpus",
     "gpus_per_trial": "resources.gpus_per_trial",
     "cpus_per_trial": "resources.cpus_per_trial",
+    "report": "report",
     "simulate": "simulate.table",
     "simulated_slots": "simulate.slots",
 }
@@ -71,10 +77,20 @@ def run(
     out: Annotated[str | None, typer.Option(help="Folder for the study's folder.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Folder of the idx files.")] = None,
     storage: StorageFlag = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show the trials also in tensorboard, mlflow or wandb; several: with commas.",
+            metavar="TOOL",
+        ),
+    ] = None,
     gpus: Annotated[int | None, typer.Option(help="Logical GPUs to use.")] = None,
     cpus: Annotated[int | None, typer.Option(help="Logical CPUs to use.")] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="Fraction of a GPU a trial.")] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs a trial.")] = None,
+    report: Annotated[
+        bool | None, typer.Option("--report/--no-report", help="Write the report at the end.")
+    ] = None,
     simulate: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +109,7 @@ def run(
     """Search, confirm on fresh seeds, test, judge. The same command again resumes."""
     from gsvae_tune.search import studies
 
+    track = [tool for given in track or [] for tool in given.split(",")] or None
     overrides = _overrides(locals(), set_ or [])
     config = studies.load(study, overrides)
 
@@ -101,14 +118,16 @@ def run(
 
     paths = StudyPaths.of(config.out, config.name)
     try:
-        done = run_study(config, console)
+        done = run_study(config, console, _command(study, overrides))
+        tables, verdict = _show_result(config, done)
+        if config.report:
+            report_on(done.paths, config, tables, verdict)
     except KeyboardInterrupt:
         kept = f"everything finished is kept in {paths.root}"
         raise StoppedError(
             f"\ninterrupted; {kept if paths.exists() else 'nothing had begun'}\n"
             f"next: {_command(study, overrides)}\n      goes on from here"
         ) from None
-    _show_result(config, done)
     console.print(
         f"study folder: {paths.root}\n" + _next_steps(study, config, overrides, paths.root),
         highlight=False, markup=False, soft_wrap=True,
@@ -145,7 +164,7 @@ def _overrides(given: Mapping[str, Any], pairs: list[str]) -> dict[str, tuple[An
         InputError: a flag that does nothing by itself.
     """
     overrides = {
-        key: (given[flag], f"--{flag.replace('_', '-')}")
+        key: (given[flag], f"--{'no-' if given[flag] is False else ''}{flag.replace('_', '-')}")
         for flag, key in FLAGS.items()
         if given[flag] is not None
     }
@@ -161,8 +180,8 @@ def _overrides(given: Mapping[str, Any], pairs: list[str]) -> dict[str, tuple[An
     return overrides
 
 
-def _show_result(config: StudyConfig, done: Run) -> None:
-    """Write a study's tables and verdict and show what a run found."""
+def _show_result(config: StudyConfig, done: Run) -> tuple[dict[str, pd.DataFrame], Verdict | None]:
+    """Write a study's tables and verdict, show what a run found, and return both."""
     from gsvae_tune.execution.progress import duration
     from gsvae_tune.report import conclusion, summary
     from gsvae_tune.report.troubles import trouble_tables
@@ -203,6 +222,7 @@ def _show_result(config: StudyConfig, done: Run) -> None:
             console.print(part, highlight=False)
     for part in trouble_tables(tables["trials"]):
         console.print(part, highlight=False)
+    return tables, verdict
 
 
 def _command(study: str, overrides: Mapping[str, tuple[Any, str]]) -> str:
@@ -214,7 +234,11 @@ def _command(study: str, overrides: Mapping[str, tuple[Any, str]]) -> str:
         secret = key == "storage" and isinstance(value, str)
         shown = without_password(value) if secret else value
         name, sets, _ = flag.partition(" ")
-        words += [name, f"{key}={json.dumps(shown)}" if sets else str(shown)]
+        words.append(name)
+        if sets:
+            words.append(f"{key}={json.dumps(shown)}")
+        elif not isinstance(shown, bool):
+            words.append(",".join(shown) if key == "tracking" else str(shown))
     return shlex.join(words)
 
 
@@ -245,16 +269,29 @@ def status(
 
 
 @app.command()
-def export(folder: FolderArgument, storage: StorageFlag = None) -> None:
+def export(
+    folder: FolderArgument,
+    storage: StorageFlag = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="parquet, csv or json; several: with commas.", metavar="FORMAT"
+        ),
+    ] = None,
+) -> None:
     """Rebuild a study's tables from its folder and its storage."""
-    from gsvae_tune.report import summary
+    from gsvae_tune.report import summary, tables
     from gsvae_tune.study.studyfile import read_config
 
+    kinds = dict.fromkeys(kind for given in formats or ["parquet"] for kind in given.split(","))
+    for kind in kinds:
+        if kind not in tables.FORMATS:
+            raise InputError(f"{kind!r} is none", where="--format", legal=", ".join(tables.FORMATS))
     for paths in find_studies_in(folder):
-        tables = summary.export(read_config(paths), paths, storage)
-        for name, frame in tables.items():
+        built = summary.build_tables(read_config(paths), paths, storage)
+        for name, path in tables.write(built, paths, kinds):
             console.print(
-                f"{paths.table(name)}: {len(frame)} rows",
+                f"{path}: {len(built[name])} rows",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,

@@ -89,8 +89,13 @@ class _Study:
         return list(read_trials(self.config, self.paths, self.storage, self.owner))
 
 
-def run_study(config: StudyConfig, console: Console) -> Run:
+def run_study(config: StudyConfig, console: Console, command: str | None = None) -> Run:
     """Search, confirm and test until nothing is left; call again to go on after an interruption.
+
+    Args:
+        config: the study.
+        console: on which it is shown how far it is.
+        command: what the user typed, without passwords; study.json keeps it for the reader.
 
     Raises:
         InputError: data, folder, storage or resources are not usable, the folder holds another
@@ -100,15 +105,16 @@ def run_study(config: StudyConfig, console: Console) -> Run:
     """
     paths = StudyPaths.of(config.out, config.name)
     try:
-        return _run(config, paths, console)
+        return _run(config, paths, console, command)
     except OSError as error:
         if is_disk_full(error):
             raise disk_full(paths, 0, str(error)) from error
         raise
 
 
-def _run(config: StudyConfig, paths: StudyPaths, console: Console) -> Run:
+def _run(config: StudyConfig, paths: StudyPaths, console: Console, command: str | None) -> Run:
     objective = load_objective(config) if config.simulate else None
+    _check_tracking(config, console)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
         lease = stack.enter_context(driver_lease(paths, lambda text: _say(console, text)))
@@ -119,7 +125,9 @@ def _run(config: StudyConfig, paths: StudyPaths, console: Console) -> Run:
         if objective is None and not paths.exists() and not _failed_at_once(config, loading):
             machine.start()  # a new study will train: Ray starts while the data load
         splits = loading.result()
-        study = _open(config, paths, lease, splits or NoData(), console)
+        facts = splits or NoData()
+        study = _open(config, paths, lease, facts, console)
+        write_study(paths, config, facts, study.owner, command)
         ledger = Ledger(config, paths, study.storage, study.owner)
         trained, tested, simulated = 0, 0, None
         if ledger.remaining and objective is not None:
@@ -131,6 +139,15 @@ def _run(config: StudyConfig, paths: StudyPaths, console: Console) -> Run:
         if config.protocol.until == "verdict":
             tested = _test(study, objective, lambda: machine.resources)
         return Run(paths, trained, tested, simulated)
+
+
+def _check_tracking(config: StudyConfig, console: Console) -> None:
+    if config.tracking and config.simulate:
+        _say(console, "note: tracking does nothing here: a simulated study trains nothing")
+    elif config.tracking:
+        from gsvae_tune.execution.tracking import require_packages
+
+        require_packages(config.tracking)
 
 
 @dataclass(frozen=True)
@@ -176,7 +193,7 @@ def _say(console: Console, text: str) -> None:
 def _open(
     config: StudyConfig, paths: StudyPaths, lease: Lease, facts: DataFacts, console: Console
 ) -> _Study:
-    """Check that all that is there is this study's; from here on the folder is."""
+    """Check that all that is there is this study's."""
     owner = check_study(paths, config, facts)
     if config.storage is None:
         mend_journal(paths)
@@ -193,7 +210,6 @@ def _open(
         refuse_second(
             paths, config.protocol.reopen_test, searched + _trials_to_search(config, before)
         )
-    write_study(paths, config, facts, owner)
     return study
 
 
@@ -231,8 +247,9 @@ def _train(study: _Study, ledger: Ledger, splits: Splits, resources: TrialResour
     _announce(study, resources)
     with make_view(progress, study.console) as view:
         return search(
-            study.config, study.paths, splits, ledger, study.lease, resources, progress, view
-        )
+            study.config, study.paths, splits, ledger, study.lease, resources, progress, view,
+            lambda text: _say(study.console, text),
+        )  # fmt: skip
 
 
 def _simulate(study: _Study, ledger: Ledger, objective: Objective) -> Simulated:

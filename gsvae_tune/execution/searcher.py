@@ -22,6 +22,7 @@ from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult, TrialState, read_json_lines
 
 PAUSE = "pause"  # key of a trial's last report: why the study has to pause
+CONFIRMING = "confirming"  # key of what a confirmation reports
 
 
 class LedgerSearcher(Searcher):

@@ -6,8 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from gsvae_tune.execution.halting import disk_full
 from gsvae_tune.execution.progress import StudyProgress, View, Which
 from gsvae_tune.execution.resources import TrialResources
-from gsvae_tune.execution.searcher import PAUSE, LedgerSearcher
+from gsvae_tune.execution.searcher import CONFIRMING, PAUSE, LedgerSearcher
 from gsvae_tune.search.ledger import Ledger
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.errors import UnfinishedError
@@ -30,8 +30,6 @@ from gsvae_tune.study.lease import Lease
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import TrialResult
 from gsvae_tune.vae.data import Splits
-
-_CONFIRMING = "confirming"  # key of what a confirmation reports
 
 
 def search(
@@ -43,8 +41,11 @@ def search(
     resources: TrialResources,
     progress: StudyProgress,
     view: View,
+    notify: Callable[[str], None],
 ) -> int:
     """Run Tune over the ledger; return how many trials ended.
+
+    ``notify`` is told what goes wrong beside the study.
 
     Raises:
         UnfinishedError: it stopped before the end.
@@ -63,9 +64,9 @@ def search(
             splits=splits,
             paths=paths.trial(assigned["arm"], assigned["number"], assigned["phase"]),
             gpu_fraction=resources.gpus,
-            every_epoch=asha and searching,
+            every_epoch=bool(shown.tracking) or (asha and searching),
             # What carries no epoch by that name is no scheduler's business.
-            report=tune.report if searching else lambda seen: tune.report({_CONFIRMING: seen}),
+            report=tune.report if searching else lambda seen: tune.report({CONFIRMING: seen}),
             pause=lambda why: tune.report({PAUSE: why}),
             term=term,
         )
@@ -80,31 +81,31 @@ def search(
     # Tune starts one process after another unless told that more may be waiting to start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
     scratch = _scratch(paths)
-    tuner = tune.Tuner(
-        tune.with_resources(
-            # Data goes to the object store once, whatever the number of trials.
-            tune.with_parameters(train, splits=splits),
-            {"cpu": resources.cpus, "gpu": resources.gpus},
-        ),
-        tune_config=tune.TuneConfig(
-            metric="value",
-            mode="min",
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=ledger.remaining,
-            reuse_actors=True,
-            trial_dirname_creator=lambda trial: str(trial.trial_id),
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=str(scratch),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=config.faults.retries),
-            callbacks=[callback],
-        ),
-    )
     try:
-        with _errors_of_one_trial():
+        with _trackers(config, paths, notify) as trackers, _errors_of_one_trial():
+            tuner = tune.Tuner(
+                tune.with_resources(
+                    # Data goes to the object store once, whatever the number of trials.
+                    tune.with_parameters(train, splits=splits),
+                    {"cpu": resources.cpus, "gpu": resources.gpus},
+                ),
+                tune_config=tune.TuneConfig(
+                    metric="value",
+                    mode="min",
+                    search_alg=searcher,
+                    scheduler=scheduler,
+                    num_samples=ledger.remaining,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: str(trial.trial_id),
+                ),
+                run_config=tune.RunConfig(
+                    name="search",
+                    storage_path=str(scratch),
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=config.faults.retries),
+                    callbacks=[callback, *trackers],
+                ),
+            )
             tuner.fit()
     except (RayError, TuneError, OSError) as error:
         if is_disk_full(error):
@@ -118,6 +119,17 @@ def search(
     if ledger.remaining:
         raise _unfinished(paths, f"ended with {ledger.remaining} trials to go")
     return callback.ended
+
+
+def _trackers(
+    config: StudyConfig, paths: StudyPaths, notify: Callable[[str], None]
+) -> AbstractContextManager[list[tune.Callback]]:
+    """Return what gives the callbacks of the tools that the study is tracked by."""
+    if not config.tracking:
+        return nullcontext([])
+    from gsvae_tune.execution.tracking import tracked  # which imports what it tracks by
+
+    return tracked(config, paths, notify)
 
 
 def _scratch(paths: StudyPaths) -> Path:
@@ -208,7 +220,7 @@ class _Shown(TrialProgressCallback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        seen = result.get(_CONFIRMING, result)
+        seen = result.get(CONFIRMING, result)
         if "epoch" in seen:
             self._progress.reported(_which(trial), seen)
         self._view.changed()

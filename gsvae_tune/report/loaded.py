@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gsvae_tune.report import summary
@@ -72,6 +73,28 @@ class LoadedStudy:
             for arm in self.searched_arms
         }
 
+    def settings_of(self, arm: str, number: int) -> dict[str, Any]:
+        """Return all settings of a searched arm's trial: drawn, fixed in the study, and defaults.
+
+        Raises:
+            KeyError: there is no such trial.
+        """
+        own = self.trials[(self.trials.arm == arm) & (self.trials.phase == "search")]
+        row: dict[Any, Any] = own.set_index("number").loc[number].to_dict()
+        drawn = {one.name: row.get(f"param_{one.name}") for one in self.settings[arm]}
+        # A column that is empty for some trials holds floats, whole numbers too.
+        whole = {name: _plain(value) for name, value in drawn.items() if pd.notna(value)}
+        space = ArmSpace(arm, self.config.arms[arm], str(self.paths.study))
+        return space.settings(whole).model_dump(mode="json")
+
+    def best(self, arm: str) -> int | None:
+        """Return the trial that stands for a searched arm: its finalist, else the search's best."""
+        known = None if self.verdict is None else self.verdict.arms[arm].finalist
+        if known is not None:
+            return known.number
+        trials = self.searched(arm)
+        return None if trials.empty else int(trials.number.to_numpy()[trials.value.argmin()])
+
     def original(self, arm: str) -> str:
         """Return the arm whose configurations this one trains: itself, or what it replays."""
         return original(self.config, arm)
@@ -88,6 +111,11 @@ class LoadedStudy:
         others = [name for name in own.columns if name.startswith("param_") and name not in kept]
         found = own.drop(columns=others).rename(columns=kept).sort_values("number")
         return found.reindex(columns=[*found.columns, *(set(kept.values()) - set(found.columns))])
+
+
+def _plain(value: Any) -> Any:
+    plain = value.item() if isinstance(value, np.generic) else value
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
 
 
 def load_study(folder: str | Path, storage: Location = None) -> LoadedStudy:
@@ -125,17 +153,27 @@ def _archived(paths: StudyPaths, name: str) -> pd.DataFrame:
     path = paths.table(name)
     try:
         found = pd.read_parquet(path)
+        _check_keys(found, name)
         own = [column for column in found.columns if column.startswith("param_")]
         columns = {
             column: pd.Series(found.get(column), index=found.index, dtype=kind)
             for column, kind in _TYPES[name].items()
         }
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"is no readable table: {type(error).__name__}", where=str(path),
             legal="the table as gsvae-tune export wrote it",
         ) from error  # fmt: skip
     return pd.DataFrame(columns | {column: found[column] for column in own})
+
+
+def _check_keys(found: pd.DataFrame, name: str) -> None:
+    """Check that it is this table: that each row says of which trial it is, and its state."""
+    keys = [key for key in ("arm", "phase", "number", "state") if key in _TYPES[name]]
+    if found[keys].isna().to_numpy().any():
+        raise ValueError("rows without a trial")
+    for state in set(found["state"]) if "state" in keys else ():
+        TrialState(state)
 
 
 def _row(row: pd.Series) -> TrialRow:

@@ -6,16 +6,19 @@ epochs      one row a (trial, replicate, branch, epoch)
 
 A confirmation (phase confirm) bears the number of the trial that it trains again on fresh seeds.
 Losses are nats per example, lower is better. Columns of the test split are empty until the test
-phase has opened it, and for every trial of the search.
+phase has opened it, and for every trial of the search. `columns` explains each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import pandas as pd
 
+from gsvae_tune.report.columns import types
 from gsvae_tune.search.storage import PHASES, TrialRow
 from gsvae_tune.study.paths import StudyPaths
 from gsvae_tune.study.records import (
@@ -23,35 +26,12 @@ from gsvae_tune.study.records import (
     TrialResult,
     TrialState,
     atomic_file,
+    finite,
     read_json_lines,
 )
 
 # Types of the columns every study has, so that an empty or partial study gives the same table.
-TRIALS = {
-    "arm": "string", "phase": "string", "number": "int64", "stratum": "string", "state": "string",
-    "value": "float64", "epochs": "Int64", "steps": "Int64", "wall_s": "float64",
-    "ended_s": "float64",
-    "device": "string", "compiled": "string", "fault": "string", "error": "string",
-    "note": "string",
-}  # fmt: skip
-REPLICATES = {
-    "arm": "string", "phase": "string", "number": "int64", "replicate": "int64", "seed": "int64",
-    "best_branch": "string", "val_neg_elbo_nats": "float64", "test_neg_elbo_nats": "float64",
-    "test_iwae_nats": "float64", "iwae_samples": "Int64", "kl_nats": "float64",
-    "active_units": "Int64", "test_kl_nats": "float64", "test_active_units": "Int64",
-    "tau": "float64", "code_perplexity": "float64", "vertex_share": "float64",
-    "relaxed_gap_nats": "float64", "test_reopened": "string", "diverged": "bool",
-    "collapsed": "bool", "ended": "string", "steps": "int64", "init_hash": "string",
-    "order_hash": "string", "noise_hash": "string",
-}  # fmt: skip
-EPOCHS = {
-    "arm": "string", "phase": "string", "number": "int64", "replicate": "int64", "branch": "string",
-    "epoch": "int64", "tau": "float64", "train_loss_relaxed": "float64",
-    "train_loss_discrete": "float64", "control_loss_discrete": "float64",
-    "control_loss_relaxed": "float64", "control_kl_nats": "float64",
-    "val_neg_elbo_nats": "float64", "kl_nats": "float64", "active_units": "Int64",
-    "event": "string", "steps": "int64", "wall_s": "float64",
-}  # fmt: skip
+TRIALS, REPLICATES, EPOCHS = (types(name) for name in ("trials", "replicates", "epochs"))
 
 # In a trial's epoch record these are pairs per replicate; the rest of a row comes from its place.
 _PAIRS = [name for name in EPOCHS if name in (
@@ -142,10 +122,50 @@ def _frame(rows: list[dict[str, Any]], types: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(columns | {name: frame[name] for name in own})
 
 
-def write(tables: dict[str, pd.DataFrame], paths: StudyPaths) -> None:
-    """Write the tables as parquet, each replaced whole."""
+def write(
+    tables: dict[str, pd.DataFrame], paths: StudyPaths, formats: Iterable[str] = ("parquet",)
+) -> list[tuple[str, Path]]:
+    """Write the tables, each file replaced whole; return each table's name and each file.
+
+    Args:
+        tables: by name.
+        paths: of the study.
+        formats: of `FORMATS`. Only parquet keeps types; csv has nothing where a value is missing
+            or a text is empty, json has null where one is missing or not finite.
+    """
     paths.refuse_links()
     paths.tables.mkdir(parents=True, exist_ok=True)
+    written = []
     for name, frame in tables.items():
-        with atomic_file(paths.table(name)) as file:
-            frame.to_parquet(file, index=False)
+        for kind in formats:
+            path = paths.table(name, kind)
+            with atomic_file(path) as file:
+                FORMATS[kind](frame, file)
+            written.append((name, path))
+    return written
+
+
+def _write_parquet(frame: pd.DataFrame, file: BinaryIO) -> None:
+    frame.to_parquet(file, index=False)
+
+
+def _write_csv(frame: pd.DataFrame, file: BinaryIO) -> None:
+    # Lines end as RFC 4180 has it: then a text that holds either character is quoted.
+    frame.to_csv(file, index=False, encoding="utf-8", errors="replace", lineterminator="\r\n")
+
+
+def _write_json(frame: pd.DataFrame, file: BinaryIO) -> None:
+    """Write a list of records, a line each. (pandas's own has 15 digits, a number needs 17.)"""
+    file.write(b"[")
+    for start in range(0, len(frame), _AT_ONCE):
+        part = frame.iloc[start : start + _AT_ONCE].astype(object)
+        for place, record in enumerate(part.where(part.notna(), None).to_dict("records"), start):
+            text = json.dumps(finite(record), ensure_ascii=False, allow_nan=False)
+            file.write((",\n" if place else "\n").encode() + text.encode(errors="replace"))
+    file.write(b"\n]\n")
+
+
+_AT_ONCE = 10_000  # rows
+FORMATS: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
+    "parquet": _write_parquet, "csv": _write_csv, "json": _write_json,
+}  # fmt: skip

@@ -27,7 +27,7 @@ def trouble_tables(trials: pd.DataFrame) -> Iterator[RenderableType]:
         table.add_column("trials", justify="right")
         table.add_column("which, and what is known of the first")
         for key, rows in found.groupby("fault"):
-            names = ", ".join(_name(row) for row in rows.head(_NAMED).itertuples())
+            names = ", ".join(name_of(row) for row in rows.head(_NAMED).itertuples())
             more = ", ..." if len(rows) > _NAMED else ""
             fault = Fault[str(key).upper()]
             known = rows.error.dropna().head(1).str.removeprefix(f"{fault.value}; ").tolist()
@@ -37,12 +37,12 @@ def trouble_tables(trials: pd.DataFrame) -> Iterator[RenderableType]:
     lost = trials[trials.error.notna() & trials.fault.isna() & (trials.state == "complete")]
     for row in lost.itertuples():
         yield escape(
-            f"note: {_name(row)}: {row.error}; gsvae-tune doctor DIR --fix may bring it back"
+            f"note: {name_of(row)}: {row.error}; gsvae-tune doctor DIR --fix may bring it back"
         )
     for row in trials[trials.note.notna()].itertuples():
-        yield escape(f"note: {_name(row)}: {row.note}")
+        yield escape(f"note: {name_of(row)}: {row.note}")
 
 
-def _name(row: object) -> str:
+def name_of(row: object) -> str:
     arm, phase, number = (getattr(row, key) for key in ("arm", "phase", "number"))
     return f"{arm} {'' if phase == 'search' else f'{phase} '}#{number}"

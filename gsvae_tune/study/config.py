@@ -20,6 +20,7 @@ Phase = Literal["search", "confirm"]
 Metric = Literal["neg_elbo", "iwae"]
 Signal = Literal["control", "control-relaxed", "train"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 FORMAT_VERSION = 2
@@ -321,8 +322,18 @@ class StudyConfig(Frozen):
     faults: FaultsConfig = Field(
         default_factory=FaultsConfig, description="what is done when something fails"
     )
+    report: bool = Field(
+        default=True,
+        description="write the report at the end of a run: figures and one HTML page. No part of "
+        "the study's identity",
+    )
     simulate: SimulateConfig | None = Field(
         None, description="replay results in simulated time; nothing is trained"
+    )
+    tracking: tuple[Tracker, ...] = Field(
+        (),
+        description="what also shows the trials as they train, in the study's folder tracking/: "
+        "tensorboard, mlflow, wandb. No part of the study's identity",
     )
     out: str = Field("studies", description="folder in which the study's folder is made")
     storage: SecretStr | None = Field(  # it may hold a password
@@ -338,7 +349,7 @@ class StudyConfig(Frozen):
     def identity(self) -> dict[str, Any]:
         """Return what makes this study this study: all but where it runs and how long."""
         whole = self.model_dump(mode="json")
-        for key in ("description", "resources", "faults", "out", "storage"):
+        for key in ("description", "resources", "faults", "tracking", "out", "report", "storage"):
             del whole[key]
         del whole["data"]["dir"], whole["search"]["trials"], whole["training"]["checkpoint_s"]
         del whole["protocol"]["until"], whole["protocol"]["reopen_test"]

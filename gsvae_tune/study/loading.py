@@ -308,7 +308,8 @@ def _explain(error: ValidationError, where: str, origins: Mapping[str, str]) -> 
     for fault in faults[:_SHOWN_FAULTS]:
         path = [_cut(str(part)) for part in fault["loc"]]
         key = ".".join(path)
-        origin = next((flag for set_key, flag in origins.items() if key == set_key), None)
+        set_here = (k for k in origins if f"{key}.".startswith(f"{k}."))
+        origin = origins.get(next(set_here, ""))
         head = f"{origin or where}: {key or 'the study'}"
         if fault["type"] == "extra_forbidden":
             lines.append(f"{head}: unknown key")

@@ -108,8 +108,27 @@ class StudyPaths:
     def tables(self) -> Path:
         return self.root / "tables"
 
-    def table(self, name: str) -> Path:
-        return self.tables / f"{name}.parquet"
+    def table(self, name: str, kind: str = "parquet") -> Path:
+        return self.tables / f"{name}.{kind}"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def page(self) -> Path:
+        """The report, one HTML file that needs nothing beside itself."""
+        return self.report / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """The report's figures, as files."""
+        return self.report / "figures"
+
+    @property
+    def tracking(self) -> Path:
+        """What `tracking` writes: a folder a tool."""
+        return self.root / "tracking"
 
     @property
     def openings(self) -> Path:
@@ -139,7 +158,8 @@ class StudyPaths:
         """
         arms = [path for path in self.trials.glob("*") if path.is_dir()]
         within = (path for arm in arms for path in arm.glob("*"))
-        for path in (self.journal, self.tables, self.trials, *arms, *within):
+        own = (self.journal, self.tables, self.report, self.figures, self.trials, self.tracking)
+        for path in (*own, *self.tracking.glob("*"), *arms, *within):
             if path.is_symlink():
                 raise InputError(
                     f"is a link to {path.readlink()}",

@@ -25,6 +25,7 @@ from gsvae_tune.study.records import read_json, write_json
 ELSEWHERE = "a database"
 
 _MAX_BYTES = 10_000_000
+_MOST_COMMANDS = 1_000
 _REQUIRED = {
     "": ("id", "created", "digest"),
     "config": ("storage", "arms"),
@@ -58,8 +59,15 @@ def check_study(paths: StudyPaths, config: StudyConfig, data: DataFacts) -> str:
     return str(recorded["id"])
 
 
-def write_study(paths: StudyPaths, config: StudyConfig, data: DataFacts, own_id: str) -> None:
-    """Write study.json, keeping when the study began."""
+def write_study(
+    paths: StudyPaths, config: StudyConfig, data: DataFacts, own_id: str, command: str | None = None
+) -> None:
+    """Write study.json, keeping when the study began and which commands have made it so far."""
+    before = read_study(paths) if paths.exists() else {}
+    known = before.get("commands")
+    commands = [str(one) for one in known] if isinstance(known, list) else []
+    if command is not None and command not in commands[-1:]:
+        commands.append(command)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     stored = config.model_dump(mode="json")
     stored["storage"] = None if config.storage is None else ELSEWHERE
@@ -71,11 +79,12 @@ def write_study(paths: StudyPaths, config: StudyConfig, data: DataFacts, own_id:
         "seed": config.seed,
         "config": stored,
         "data": {"checksum": data.checksum, "images": data.counts},
-        "created": read_study(paths)["created"] if paths.exists() else now,
+        "created": before.get("created", now),
         "updated": now,
         "versions": versions(),
         "hardware": hardware(),
         "git_commit": git_commit(),
+        "commands": commands[-_MOST_COMMANDS:],
     }
     write_json(paths.study, value)
 

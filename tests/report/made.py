@@ -1,5 +1,6 @@
 """A made-up study with everything a report reads, without training anything."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,13 @@ import optuna
 
 from gsvae_tune.report.loaded import LoadedStudy
 from gsvae_tune.report.tables import EPOCHS, REPLICATES, TRIALS, _frame
+from gsvae_tune.report.verdict import decide
 from gsvae_tune.search import studies
+from gsvae_tune.search.confirm import choose
 from gsvae_tune.search.space import ArmSpace
+from gsvae_tune.search.storage import TrialRow
 from gsvae_tune.study.paths import StudyPaths
+from gsvae_tune.study.records import TrialState
 
 BEST_NATS = 20.0
 
@@ -132,3 +137,15 @@ def _trial(rows, config, rng, arm, phase, number, params, lost, ended_s):
                         "wall_s": 0.3 * epoch,
                     }
                 )  # fmt: skip
+
+
+def judged_study(study="smoke", **more) -> LoadedStudy:
+    """Return a made-up study of two arms with its confirmations measured and judged."""
+    made = made_study(study, **({"confirmed": 1, "trials": 12} | more))
+    rows = [
+        TrialRow(one.arm, one.phase, one.number, TrialState(one.state), one.value, {}, "", None)
+        for one in made.trials.fillna({"value": np.nan}).itertuples()
+    ]
+    chosen = choose(made.config, rows)
+    verdict = decide(made.config, made.trials, made.replicates, chosen, None)
+    return dataclasses.replace(made, verdict=verdict)

@@ -34,6 +34,7 @@ class Exhibit:
         try:
             with style.applied():
                 figure, finding = self.build()
+                style.settle(figure)
         except NothingToShow as missing:
             return Drawn(self, None, str(missing))
         return Drawn(self, figure, finding)

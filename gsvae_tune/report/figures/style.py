@@ -8,6 +8,7 @@ Source of the colours: Okabe and Ito 2008, "Color Universal Design".
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,8 +114,6 @@ def panels(
 
 def caption(figure: Figure, text: str) -> None:
     """Set a line under the figure: n, what a band or bar is, what is left out. Wraps by itself."""
-    import textwrap
-
     width = int(figure.get_figwidth() * 17.5)  # characters of 7.5 point text
     figure.supxlabel("\n".join(textwrap.wrap(text, width)), x=0.01, ha="left", fontsize=7.5,
                      color=GREY)  # fmt: skip
@@ -132,6 +131,12 @@ def log_ticks(axes: Axes, axis: str = "x") -> None:
     chosen.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     chosen.set_minor_locator(NullLocator())
     chosen.set_minor_formatter(NullFormatter())
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out for good: every format shows the same, and none lays it out again."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def encoded(figure: Figure, kind: str) -> bytes:

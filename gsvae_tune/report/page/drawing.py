@@ -1,0 +1,147 @@
+"""Drawing all figures of a report, in as many processes as there are cores."""
+
+from __future__ import annotations
+
+import base64
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsvae_tune.report.exhibits import across
+from gsvae_tune.report.exhibits.exhibit import Drawn, Exhibit
+from gsvae_tune.report.loaded import LoadedStudy
+from gsvae_tune.report.page.content import Content
+from gsvae_tune.study.records import write_atomic
+
+FAILED = "This figure could not be drawn, which should not have happened:"
+
+# Beyond this a figure with thousands of points is smaller, and quicker to show, as pixels.
+_LARGEST_SVG = 250_000  # bytes
+_PER_INCH = 118  # pixels of the page
+_MOST_PROCESSES = 4  # each holds the libraries, some 200 MB
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An exhibit as the page shows it."""
+
+    key: str
+    title: str
+    reading: str
+    finding: str
+    image: str | None  # a data URI; None: there is nothing to draw
+    width: int = 0  # pixels
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a report draws: each study's exhibits, and those over all of them."""
+
+    contents: list[Content]
+    across: list[Exhibit]
+    folder: Path | None  # in which the figures are written; None writes none
+    kinds: Sequence[str]  # formats of those files: svg, png, pdf
+
+    @classmethod
+    def of(cls, studies: Sequence[LoadedStudy], folder: Path | None, kinds: Sequence[str]) -> Plan:
+        over_all = list(across.exhibits(studies)) if len(studies) > 1 else []
+        return cls([Content.of(study) for study in studies], over_all, folder, kinds)
+
+    @property
+    def exhibits(self) -> list[Exhibit]:
+        """Those over all studies first, then study by study."""
+        return [*self.across, *(one for content in self.contents for one in content.exhibits)]
+
+    def shown(self, place: int) -> Shown:
+        """Draw the exhibit at this place of `exhibits` and write its files."""
+        return encode(_drawn(self.exhibits[place]), self.folder, self.kinds)
+
+
+def draw(plan: Plan, drawn: Callable[[str], None]) -> list[Shown]:
+    """Draw all exhibits of a plan, in its order.
+
+    Args:
+        plan: what is to be drawn.
+        drawn: called with each exhibit's title once it is there.
+    """
+    titles = [one.title for one in plan.exhibits]
+    found: dict[int, Shown] = {}
+    processes = min(_MOST_PROCESSES, os.cpu_count() or 1, len(titles))
+    if processes > 1:
+        try:
+            for place, shown in _in_processes(plan, len(titles), processes):
+                found[place] = shown
+                drawn(titles[place])
+        except (BrokenProcessPool, OSError):
+            pass  # killed, or not let live: what is left is drawn here
+    for place, title in enumerate(titles):
+        if place not in found:
+            found[place] = plan.shown(place)
+            drawn(title)
+    return [found[place] for place in range(len(titles))]
+
+
+def _in_processes(plan: Plan, number: int, processes: int) -> Iterator[tuple[int, Shown]]:
+    # A copy of this process has all that is loaded; where other threads may hold locks, or on
+    # systems whose libraries do not take it, a fresh one loads it again.
+    may_fork = sys.platform == "linux" and threading.active_count() == 1
+    context = multiprocessing.get_context("fork" if may_fork else "spawn")
+    studies = [content.study for content in plan.contents]
+    arguments = (studies, plan.folder, plan.kinds)
+    with ProcessPoolExecutor(processes, context, _begin, arguments) as pool:
+        waiting: dict[Future[Shown], int] = {pool.submit(_work, n): n for n in range(number)}
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_plan: list[Plan] = []  # of this process, where it is one that draws
+
+
+def _begin(studies: list[LoadedStudy], folder: Path | None, kinds: Sequence[str]) -> None:
+    _plan.append(Plan.of(studies, folder, kinds))
+
+
+def _work(place: int) -> Shown:
+    return _plan[0].shown(place)
+
+
+def _drawn(exhibit: Exhibit) -> Drawn:
+    """Draw an exhibit; a mistake of ours in one figure costs the reader no other."""
+    try:
+        return exhibit.drawn()
+    except Exception as error:  # noqa: BLE001 - said in the figure's place
+        said = f"{FAILED} {type(error).__name__}: {error}. Please report it."
+        return Drawn(exhibit, None, said)
+
+
+def encode(drawn: Drawn, folder: Path | None, kinds: Sequence[str]) -> Shown:
+    """Return an exhibit as the page shows it, and write its files."""
+    exhibit, figure = drawn.exhibit, drawn.figure
+    if figure is None:
+        if folder is not None:  # of an earlier report
+            for kind in kinds:
+                (folder / f"{exhibit.key}.{kind}").unlink(missing_ok=True)
+        return Shown(exhibit.key, exhibit.title, exhibit.reading, drawn.finding, None)
+    files = {"svg": drawn.encoded("svg")}
+    if len(files["svg"]) > _LARGEST_SVG or "png" in kinds:
+        files["png"] = drawn.encoded("png")
+    if "pdf" in kinds:
+        files["pdf"] = drawn.encoded("pdf")
+    if folder is not None:
+        for kind in kinds:
+            write_atomic(folder / f"{exhibit.key}.{kind}", files[kind])
+    as_pixels = len(files["svg"]) > _LARGEST_SVG
+    kind, content = ("png", files["png"]) if as_pixels else ("svg+xml", files["svg"])
+    image = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    width, height = (round(_PER_INCH * float(inches)) for inches in figure.get_size_inches())
+    return Shown(exhibit.key, exhibit.title, exhibit.reading, drawn.finding, image, width, height)

@@ -1,0 +1,60 @@
+"""Exhibits over several studies say what is so, or what is missing."""
+
+import dataclasses
+
+import pytest
+
+from gsvae_tune.report.exhibits.across import exhibits, labels
+from gsvae_tune.study.paths import StudyPaths
+from tests.report.made import judged_study, made_study
+
+
+def named(study, name):
+    return dataclasses.replace(study, config=study.config.model_copy(update={"name": name}))
+
+
+def drawn(*studies):
+    return {one.key: one.drawn() for one in exhibits(studies)}
+
+
+def test_three_figures_over_two_judged_studies():
+    found = drawn(named(judged_study(), "one"), named(judged_study(), "two"))
+    assert all(one.figure is not None for one in found.values())
+    assert len(found["across-differences"].figure.axes) >= 2
+    assert "Supported: no comparison" in found["across-differences"].finding
+    assert "one pair at" in found["across-start"].finding
+    assert "over 2 studies" in found["across-temperatures"].finding
+
+
+def test_what_is_supported_is_named_with_its_study():
+    study = named(judged_study(), "one")
+    (seen,) = study.verdict.comparisons
+    better = dataclasses.replace(seen, verdict="supported", effect_nats=-0.5)
+    verdict = dataclasses.replace(study.verdict, comparisons=[better])
+    found = drawn(dataclasses.replace(study, verdict=verdict), named(made_study(), "two"))
+    assert "Supported: pair over fixed-factor in one." in found["across-differences"].finding
+    assert "pair ahead of fixed-factor in 1 of 1" in found["across-differences"].finding
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        made_study(trials=0, confirmed=0),
+        made_study(trials=4, confirmed=0),
+        made_study(trials=6, failed=6, confirmed=0),
+    ],
+    ids=["none", "too few", "all failed"],
+)
+def test_too_little_is_said(study):
+    found = drawn(named(study, "one"), named(study, "two"))
+    assert found["across-differences"].figure is None
+    assert "None of the 2 studies" in found["across-differences"].finding
+    assert found["across-start"].figure is None
+    assert "No arm of the 2 studies has 5 finished trials" in found["across-start"].finding
+
+
+def test_studies_of_one_name_are_told_apart_by_folder(tmp_path):
+    one, two = made_study(trials=1), made_study(trials=1)
+    two = dataclasses.replace(two, paths=StudyPaths(tmp_path))
+    assert list(labels([one, two])) == [f"digits ({one.paths.root})", f"digits ({tmp_path})"]
+    assert list(labels([one, named(two, "two")])) == ["digits", "two"]
