@@ -39,7 +39,7 @@ def report(
     ] = None,
     figures: Annotated[
         list[str] | None,
-        typer.Option(help="Format of the figures' files, repeatable: svg, png, pdf.",
+        typer.Option(help="Format of the figures' files, repeatable: svg (the default), png, pdf.",
                      metavar="KIND"),
     ] = None,
     watch: Annotated[
@@ -48,7 +48,7 @@ def report(
     storage: StorageFlag = None,
 ) -> None:  # fmt: skip
     """Write the figures, and one HTML page that needs no network and no other file."""
-    kinds = list(dict.fromkeys(figures or KINDS[:2]))
+    kinds = list(dict.fromkeys(figures or KINDS[:1]))
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(f"unknown format {kind!r}", where="--figures", legal=", ".join(KINDS))
@@ -94,11 +94,12 @@ def write(
     made = Report.of(studies, place, kinds)
     columns = (BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
                TimeRemainingColumn(), TextColumn("{task.description}", markup=False))  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
+    # Without a thread of its own: processes that draw can then be copies of this one.
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("drawing", total=made.figures)
 
         def drawn(title: str) -> None:
-            progress.update(task, advance=1, description=title)
+            progress.update(task, advance=1, description=title, refresh=True)
 
         made.write(drawn, refresh_s)
 
@@ -124,7 +125,7 @@ def report_on(
         paths, config, read_study(paths), **tables, verdict=verdict, running=False, archive=False
     )
     try:
-        write([study], paths.page, list(KINDS[:2]))
+        write([study], paths.page, list(KINDS[:1]))
     except (InputError, OSError) as error:
         console.print(f"note: no report was written: {error}", highlight=False, markup=False)
         return

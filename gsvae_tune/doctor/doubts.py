@@ -101,6 +101,8 @@ def _ill_typed(result: TrialResult) -> Iterator[str]:
     whole = (result.epochs, result.steps)
     if not all(isinstance(n, int) and n >= 0 for n in whole) or not _is_number(result.wall_s):
         yield "has numbers that are none"
+    if result.ended_s is not None and not _is_number(result.ended_s):
+        yield "has a time that is no number"
     if not isinstance(result.device, str) or not isinstance(result.compiled, str):
         yield "has texts that are none"
     texts = (result.error, result.note)

@@ -272,7 +272,15 @@ def _simulate(study: _Study, ledger: Ledger, objective: Objective) -> Simulated:
 
         give_up_after = study.config.faults.give_up_after
         searcher = LedgerSearcher(ledger, study.paths, study.lease, give_up_after)
-        return simulate(searcher, objective, slots, study.paths, started, ended)
+        return simulate(searcher, objective, slots, study.paths, started, ended, _clock(study))
+
+
+def _clock(study: _Study) -> float:
+    """Return where simulated time goes on: at the latest end of a trial so far."""
+    ended = [row for row in study.rows() if row.state is not TrialState.RUNNING]
+    folders = (study.paths.trial(row.arm, row.number, row.phase) for row in ended)
+    results = filter(None, (TrialResult.read(folder.result) for folder in folders))
+    return max((result.ended_s or 0.0 for result in results), default=0.0)
 
 
 def _which(assignment: Assignment) -> Which:

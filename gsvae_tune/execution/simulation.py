@@ -42,6 +42,7 @@ def simulate(
     paths: StudyPaths,
     started: Started,
     ended: Ended,
+    began_s: float = 0.0,
 ) -> Simulated:
     """Hand trials to slots, and results back in the order in which they would end.
 
@@ -52,6 +53,7 @@ def simulate(
         paths: the study's folder, where the results are written.
         started: called as a trial begins.
         ended: called with its result too, when it has ended.
+        began_s: what the clock of the study shows at the start.
     """
     done = Simulated(slots)
     running: list[tuple[float, int, Assignment, TrialResult]] = []
@@ -72,7 +74,7 @@ def simulate(
             return done
         done.wall_s, name, assignment, result = heapq.heappop(running)
         folder = paths.trial(assignment.arm, assignment.number, assignment.phase)
-        replace(result, ended_s=done.wall_s).write(folder.result)
+        replace(result, ended_s=began_s + done.wall_s).write(folder.result)
         searcher.on_trial_complete(str(name))
         done.trials += 1
         done.busy_s += result.wall_s

@@ -146,7 +146,7 @@ def write(
 
 
 def _write_parquet(frame: pd.DataFrame, file: BinaryIO) -> None:
-    frame.to_parquet(file, index=False)
+    frame.to_parquet(file, index=False, compression="zstd")  # half of the default's size
 
 
 def _write_csv(frame: pd.DataFrame, file: BinaryIO) -> None:

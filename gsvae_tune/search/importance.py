@@ -83,6 +83,7 @@ class _Drawn(optuna.Study):
     """A study whose trials are given, not stored: storing them anew takes as long as the answer."""
 
     def __init__(self) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = optuna.storages.InMemoryStorage()
         directions = [optuna.study.StudyDirection.MINIMIZE]
         storage.create_new_study(directions, "drawn")

@@ -94,7 +94,9 @@ def finish(config, paths):
 
 
 def tables_of(paths):
-    return {name: pd.read_parquet(paths.table(name)) for name in TABLES}
+    """The tables but for when a trial ended, which a result that is lost takes with it."""
+    tables = {name: pd.read_parquet(paths.table(name)) for name in TABLES}
+    return {name: table.drop(columns="ended_s", errors="ignore") for name, table in tables.items()}
 
 
 def hashes(root):

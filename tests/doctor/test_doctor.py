@@ -135,6 +135,7 @@ TRAINED = [
     ("epochs torn", lambda p: append(p.trial("pair", 1).epochs, b'{"epoch":4,"wal'), "epochs-torn"),
     ("epochs, one too many", lambda p: append(p.trial("pair", 1).epochs, b"[]\n"), "epochs-damaged"),
     ("result, steps", lambda p: rewrite(p.trial("pair", 1).result, steps=1), "result-damaged"),
+    ("result, time", lambda p: rewrite(p.trial("pair", 1).result, ended_s="noon"), "result-damaged"),
     ("result, seconds", lambda p: rewrite(p.trial("pair", 1).result, wall_s=1e9), "result-damaged"),
     ("yoked result lost", lambda p: next(p.trials.glob("yoked/confirm-*/result.json")).unlink(), "result-missing"),
 ]  # fmt: skip

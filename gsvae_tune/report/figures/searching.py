@@ -57,6 +57,8 @@ def anytime(
             style.log_ticks(panel)
         else:
             panel.set_xlim(left=0)
+    if not many:
+        axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_xlabel("trials that have ended")
     axes[0, 0].set_ylabel(f"best so far:\n{LOSS}")
     _first_values_cut(axes[0, 0], improvements)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import multiprocessing
 import os
 import sys
@@ -24,6 +25,7 @@ FAILED = "This figure could not be drawn, which should not have happened:"
 # Beyond this a figure with thousands of points is smaller, and quicker to show, as pixels.
 _LARGEST_SVG = 250_000  # bytes
 _PER_INCH = 118  # pixels of the page
+_TOGETHER = 3  # exhibits of a section in a row, drawn by one process
 _MOST_PROCESSES = 4  # each holds the libraries, some 200 MB
 
 
@@ -59,6 +61,17 @@ class Plan:
         """Those over all studies first, then study by study."""
         return [*self.across, *(one for content in self.contents for one in content.exhibits)]
 
+    def groups(self) -> list[range]:
+        """Return the places of exhibits that one process had better draw: neighbours share work."""
+        sizes = [len(self.across)]
+        sizes += [len(part.exhibits) for content in self.contents for part in content.parts]
+        found, first = [], 0
+        for size in sizes:
+            last = first + size
+            found += [range(n, min(n + _TOGETHER, last)) for n in range(first, last, _TOGETHER)]
+            first = last
+        return found
+
     def shown(self, place: int) -> Shown:
         """Draw the exhibit at this place of `exhibits` and write its files."""
         return encode(_drawn(self.exhibits[place]), self.folder, self.kinds)
@@ -73,12 +86,14 @@ def draw(plan: Plan, drawn: Callable[[str], None]) -> list[Shown]:
     """
     titles = [one.title for one in plan.exhibits]
     found: dict[int, Shown] = {}
-    processes = min(_MOST_PROCESSES, os.cpu_count() or 1, len(titles))
+    groups = plan.groups()
+    processes = min(_MOST_PROCESSES, os.cpu_count() or 1, len(groups))
     if processes > 1:
         try:
-            for place, shown in _in_processes(plan, len(titles), processes):
-                found[place] = shown
-                drawn(titles[place])
+            for places, shown in _in_processes(plan, groups, processes):
+                found |= zip(places, shown, strict=True)
+                for place in places:
+                    drawn(titles[place])
         except (BrokenProcessPool, OSError):
             pass  # killed, or not let live: what is left is drawn here
     for place, title in enumerate(titles):
@@ -88,7 +103,9 @@ def draw(plan: Plan, drawn: Callable[[str], None]) -> list[Shown]:
     return [found[place] for place in range(len(titles))]
 
 
-def _in_processes(plan: Plan, number: int, processes: int) -> Iterator[tuple[int, Shown]]:
+def _in_processes(
+    plan: Plan, groups: Sequence[range], processes: int
+) -> Iterator[tuple[range, list[Shown]]]:
     # A copy of this process has all that is loaded; where other threads may hold locks, or on
     # systems whose libraries do not take it, a fresh one loads it again.
     may_fork = sys.platform == "linux" and threading.active_count() == 1
@@ -96,7 +113,9 @@ def _in_processes(plan: Plan, number: int, processes: int) -> Iterator[tuple[int
     studies = [content.study for content in plan.contents]
     arguments = (studies, plan.folder, plan.kinds)
     with ProcessPoolExecutor(processes, context, _begin, arguments) as pool:
-        waiting: dict[Future[Shown], int] = {pool.submit(_work, n): n for n in range(number)}
+        waiting: dict[Future[list[Shown]], range] = {
+            pool.submit(_work, group): group for group in groups
+        }
         try:
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
@@ -108,11 +127,12 @@ _plan: list[Plan] = []  # of this process, where it is one that draws
 
 
 def _begin(studies: list[LoadedStudy], folder: Path | None, kinds: Sequence[str]) -> None:
+    gc.set_threshold(50_000)  # figures are many small objects: looking for cycles took 15 %
     _plan.append(Plan.of(studies, folder, kinds))
 
 
-def _work(place: int) -> Shown:
-    return _plan[0].shown(place)
+def _work(places: range) -> list[Shown]:
+    return [_plan[0].shown(place) for place in places]
 
 
 def _drawn(exhibit: Exhibit) -> Drawn:
