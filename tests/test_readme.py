@@ -82,6 +82,14 @@ def test_the_controller_in_ones_own_loop():
     assert abs(np.log(taus[-1] / 0.4)).max() < abs(np.log(1.0 / 0.4))  # went to the better one
 
 
+def test_a_study_by_hand(tmp_path, monkeypatch):
+    (code,) = [block for language, block in BLOCKS if language == "python" and "load_study" in block]
+    (tmp_path / "analysis").symlink_to(ROOT / "analysis")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - it is our own text
+    assert (tmp_path / "start.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_the_map_names_every_file_and_no_other():
     (tree,) = [block for _, block in BLOCKS if block.startswith("gsvae_tune/\n")]
     mapped, folder = set(), []

@@ -24,7 +24,7 @@ def differences(frame: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
     """
     studies = list(dict.fromkeys(frame.study))
     counts = [max(1, int((frame.study == study).sum())) for study in studies]
-    figure, axes = style.panels(len(studies), 1, height=0.55 + 0.3 * max(counts),
+    figure, axes = style.panels(len(studies), 1, height=max(1.3, 0.7 + 0.3 * max(counts)),
                                 height_ratios=counts)  # fmt: skip
     for place, (study, panel) in enumerate(zip(studies, axes[:, 0], strict=True)):
         own = frame[frame.study == study].reset_index(drop=True)
@@ -98,7 +98,7 @@ def temperatures(frame: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
         frame: as `estimates.across.temperatures`.
         styles: by arm.
     """
-    figure, axes = style.panels(height=0.9 + 0.28 * len(frame))
+    figure, axes = style.panels(height=max(1.8, 0.9 + 0.28 * len(frame)))
     panel = axes[0, 0]
     heights = -np.arange(len(frame))
     for height, row in zip(heights, frame.itertuples(), strict=True):

@@ -70,11 +70,8 @@ class Content:
 
     @property
     def tables(self) -> list[Grid]:
-        return grids(self.study)
-
-    @property
-    def settings(self) -> Grid:
-        return settings(self.study)
+        best = settings(self.study)
+        return [*([best] if best.rows else []), *grids(self.study)]
 
     @property
     def comparisons(self) -> list[Comparison]:

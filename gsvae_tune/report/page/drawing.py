@@ -106,9 +106,10 @@ def draw(plan: Plan, drawn: Callable[[str], None]) -> list[Shown]:
 def _in_processes(
     plan: Plan, groups: Sequence[range], processes: int
 ) -> Iterator[tuple[range, list[Shown]]]:
-    # A copy of this process has all that is loaded; where other threads may hold locks, or on
-    # systems whose libraries do not take it, a fresh one loads it again.
-    may_fork = sys.platform == "linux" and threading.active_count() == 1
+    # A copy of this process has all that is loaded. Where other threads may hold locks (OpenMP's
+    # too, which torch and scikit-learn use: the copy would hang), a fresh one loads it again.
+    threads = threading.active_count() > 1 or {"torch", "sklearn"} & sys.modules.keys()
+    may_fork = sys.platform == "linux" and not threads
     context = multiprocessing.get_context("fork" if may_fork else "spawn")
     studies = [content.study for content in plan.contents]
     arguments = (studies, plan.folder, plan.kinds)

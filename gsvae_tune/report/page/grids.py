@@ -40,7 +40,7 @@ class Grid:
     @property
     def numeric(self) -> list[bool]:
         """Whether each column holds numbers; what is missing stands with the others."""
-        columns = zip(*self.rows, strict=True)
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.headers)
         return [any(one.number and one.text != "-" for one in column) for column in columns]
 
 
