@@ -9,7 +9,8 @@ import pytest
 from nbclient import NotebookClient
 
 from gsvae_tune.report.exhibits.exhibit import Drawn
-from gsvae_tune.report.exhibits.gallery import SECTIONS
+from gsvae_tune.report.exhibits.gallery import SECTIONS, show
+from gsvae_tune.study.errors import InputError
 from tests.report.made import judged_study
 
 ANALYSIS = Path(__file__).parent.parent / "analysis"
@@ -81,3 +82,10 @@ def test_an_exhibit_shows_itself():
     assert isinstance(one, Drawn)
     assert one.exhibit.title in one._repr_html_()
     assert "data:image/png" in one._repr_html_()
+
+
+def test_an_unknown_exhibit_is_told_the_known_ones():
+    with pytest.raises(InputError, match="sensitivity-start"):
+        show(judged_study(), "sensitivity-stat")
+    with pytest.raises(InputError, match="across-start"):
+        show([judged_study()], "sensitivity-start")

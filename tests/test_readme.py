@@ -83,7 +83,9 @@ def test_the_controller_in_ones_own_loop():
 
 
 def test_a_study_by_hand(tmp_path, monkeypatch):
-    (code,) = [block for language, block in BLOCKS if language == "python" and "load_study" in block]
+    (code,) = [
+        block for language, block in BLOCKS if language == "python" and "load_study" in block
+    ]
     (tmp_path / "analysis").symlink_to(ROOT / "analysis")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - it is our own text

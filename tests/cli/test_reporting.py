@@ -54,7 +54,7 @@ def test_several_studies_get_one_page(real_study, tmp_path, cli, monkeypatch):
     assert (code, err) == (0, "")
     page = (tmp_path / "both.html").read_text()
     assert "<h1>2 studies</h1>" in page
-    assert 'id="across-differences"' in page
+    assert 'id="all-across-differences"' in page
     assert FAILED not in page
     code, _, err = cli("report", real_study, real_study, "--output", "one.html")
     assert code == 0
@@ -114,7 +114,7 @@ def test_watching_a_study_that_is_over_writes_it_once(real_study, tmp_path, cli)
 
 
 def test_a_running_study_is_watched_until_its_end(tmp_path):
-    run = [*COMMAND, "run", "smoke", "--trials", "4", "--epochs", "400", "--no-report"]
+    run = [*COMMAND, "run", "smoke", "--trials", "3", "--epochs", "200", "--no-report"]
     study = tmp_path / "studies/smoke"
     with subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.DEVNULL) as driver:
         deadline = time.monotonic() + 90

@@ -44,12 +44,19 @@ def exhibits(studies: Sequence[LoadedStudy]) -> Iterator[Exhibit]:
 
 
 def labels(studies: Sequence[LoadedStudy]) -> dict[str, LoadedStudy]:
-    """Return the studies by name; those that share one, by their folder as well."""
+    """Return the studies by name; those that share one, also by as much of their path as differs."""
     names = [study.name for study in studies]
-    return {
-        study.name if names.count(study.name) == 1 else f"{study.name} ({study.paths.root})": study
-        for study in studies
-    }
+    most = max((len(study.paths.root.parts) for study in studies), default=1)
+    for parts in range(1, most + 1):
+        found = {
+            study.name
+            if names.count(study.name) == 1
+            else f"{study.name} ({'/'.join(study.paths.root.parts[-parts:])})": study
+            for study in studies
+        }
+        if len(found) == len(studies):
+            return found
+    return {f"{study.name} ({place})": study for place, study in enumerate(studies, 1)}
 
 
 def _differences(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gsvae_tune.report.exhibits import comparison, importance, searching, sensitivity, traces
+from gsvae_tune.report.exhibits import (
+    across,
+    comparison,
+    importance,
+    searching,
+    sensitivity,
+    traces,
+)
 from gsvae_tune.report.exhibits.exhibit import Drawn, Exhibit
 from gsvae_tune.report.loaded import LoadedStudy
 from gsvae_tune.study.errors import InputError
@@ -57,13 +64,21 @@ SECTIONS = [
 ]
 
 
-def show(study: LoadedStudy, key: str) -> Drawn:
+def show(study: LoadedStudy | Sequence[LoadedStudy], key: str) -> Drawn:
     """Return one exhibit, drawn; a notebook shows it with its question and its answer.
+
+    Args:
+        study: a study, or several for the exhibits over all of them.
+        key: of the exhibit, such as sensitivity-start.
 
     Raises:
         InputError: there is no such exhibit.
     """
-    found = {one.key: one for section in SECTIONS for one in section.exhibits(study)}
+    if isinstance(study, LoadedStudy):
+        exhibits = [one for section in SECTIONS for one in section.exhibits(study)]
+    else:
+        exhibits = list(across.exhibits(study))
+    found = {one.key: one for one in exhibits}
     if key not in found:
         raise InputError(f"no exhibit {key!r}", where="show", legal=", ".join(found))
     return found[key].drawn()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure
 
 from gsvae_tune.report.figures import style
 from gsvae_tune.report.figures.style import ArmStyle
+
+_LABEL = 32  # characters of a line
 
 
 def differences(frame: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
@@ -35,7 +38,10 @@ def differences(frame: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
             panel.plot([row.low, row.high], [height] * 2, color=drawn.color, lw=4, alpha=0.6)
             panel.plot(row.effect_nats, height, **drawn.points)
         panel.axvline(0, color=style.BLACK, lw=0.8)
-        panel.set_yticks(heights, [f"{row.arm} - {row.baseline}" for row in own.itertuples()])
+        panel.set_yticks(
+            heights,
+            [textwrap.fill(f"{row.arm} - {row.baseline}", _LABEL) for row in own.itertuples()],
+        )
         panel.set_ylim(heights.min() - 0.6, 0.6)
         _words(panel, own, heights)
         panel.set_title(study)
@@ -108,7 +114,9 @@ def temperatures(frame: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
         panel.plot([row.high], [height], color=drawn.color, marker="|", ms=11)
         panel.plot(row.start_a, height, **drawn.points)
         panel.plot(row.start_b, height, **drawn.points, markerfacecolor="white", zorder=1.9)
-    panel.set_yticks(heights, [f"{row.study}: {row.arm}" for row in frame.itertuples()])
+    panel.set_yticks(
+        heights, [textwrap.fill(f"{row.study}: {row.arm}", _LABEL) for row in frame.itertuples()]
+    )
     panel.set_ylim(heights.min() - 0.7, 0.7)
     panel.set_xscale("log")
     style.log_ticks(panel)

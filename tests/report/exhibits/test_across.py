@@ -53,8 +53,17 @@ def test_too_little_is_said(study):
     assert "No arm of the 2 studies has 5 finished trials" in found["across-start"].finding
 
 
+def test_long_names_leave_room_for_the_figure():
+    long = "a-study-whose-name-is-as-long-as-a-study-s-name-may-ever-be-made"
+    found = drawn(named(judged_study(), long), named(judged_study(seed=2), long[::-1]))
+    assert all(one.figure is not None for one in found.values())
+
+
 def test_studies_of_one_name_are_told_apart_by_folder(tmp_path):
     one, two = made_study(trials=1), made_study(trials=1)
-    two = dataclasses.replace(two, paths=StudyPaths(tmp_path))
-    assert list(labels([one, two])) == [f"digits ({one.paths.root})", f"digits ({tmp_path})"]
+    two = dataclasses.replace(two, paths=StudyPaths(tmp_path / "two"))
+    third = dataclasses.replace(two, paths=StudyPaths(tmp_path / "else/two"))
+    assert list(labels([one, two])) == ["digits (digits)", "digits (two)"]
+    assert list(labels([two, third])) == [f"digits ({tmp_path.name}/two)", "digits (else/two)"]
+    assert list(labels([two, two])) == ["digits (1)", "digits (2)"]
     assert list(labels([one, named(two, "two")])) == ["digits", "two"]

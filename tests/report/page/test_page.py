@@ -176,7 +176,7 @@ def test_names_and_texts_from_outside_are_text(tmp_path, brief):
 def test_several_studies_are_side_by_side(tmp_path, brief):
     studies = [judged_study(seed=1), made_study("smoke", trials=2, confirmed=0)]
     text = write(tmp_path / "r.html", *studies)
-    assert 'id="across-side-by-side"' in text
+    assert 'id="all-side-by-side"' in text
     assert 'id="s0-comparison-pairs"' in text
     assert 'id="s1-comparison-pairs"' in text
     assert not (tmp_path / "figures").exists()
