@@ -44,7 +44,7 @@ def exhibits(studies: Sequence[LoadedStudy]) -> Iterator[Exhibit]:
 
 
 def labels(studies: Sequence[LoadedStudy]) -> dict[str, LoadedStudy]:
-    """Return the studies by name; those that share one, also by as much of their path as differs."""
+    """Return the studies by name; where names are shared, with as much of the path as differs."""
     names = [study.name for study in studies]
     most = max((len(study.paths.root.parts) for study in studies), default=1)
     for parts in range(1, most + 1):
