@@ -89,9 +89,9 @@ class LoadedStudy:
 
     def best(self, arm: str) -> int | None:
         """Return the trial that stands for a searched arm: its finalist, else the search's best."""
-        known = None if self.verdict is None else self.verdict.arms[arm].finalist
-        if known is not None:
-            return known.number
+        known = None if self.verdict is None else self.verdict.arms.get(arm)
+        if known is not None and known.finalist is not None:
+            return known.finalist.number
         trials = self.searched(arm)
         return None if trials.empty else int(trials.number.to_numpy()[trials.value.argmin()])
 

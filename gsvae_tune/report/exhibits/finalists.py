@@ -69,12 +69,8 @@ def chosen(study: LoadedStudy) -> list[Chosen]:
             for arm in study.arms
             if (known := study.verdict.arms[arm]).finalist is not None
         ]
-    best = {arm: study.searched(arm) for arm in study.searched_arms}
-    return [
-        Chosen(arm, "search", int(own.number.iloc[own.value.argmin()]))
-        for arm, own in best.items()
-        if len(own)
-    ]
+    best = {arm: study.best(arm) for arm in study.searched_arms}
+    return [Chosen(arm, "search", number) for arm, number in best.items() if number is not None]
 
 
 def described(study: LoadedStudy) -> str:

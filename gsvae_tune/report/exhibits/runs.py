@@ -153,12 +153,9 @@ class Recordings:
             finalist = verdict.arms[arm].finalist
             if finalist is not None:
                 return finalist.number, "confirm", "finalist"
-        searched = self._trials(original, "search")
-        searched = searched[(searched["state"] == TrialState.COMPLETE.value)]
-        searched = searched[searched["value"].notna()]
-        if searched.empty:
+        best = self.study.best(original)
+        if best is None:
             return None
-        best = int(searched.sort_values(["value", "number"])["number"].iloc[0])
         again = self._trials(arm, "confirm")
         if ((again["number"] == best) & (again["state"] != TrialState.RUNNING.value)).any():
             return best, "confirm", "best trial, confirmed"

@@ -78,6 +78,22 @@ class Content:
         return [] if self.study.verdict is None else self.study.verdict.comparisons
 
     @property
+    def headline(self) -> str | None:
+        """What was shown, in a sentence; None where nothing was compared."""
+        verdict = self.study.verdict
+        if verdict is None or not verdict.comparisons:
+            return None
+        shown = listed(f"{better} is better than {worse}" for better, worse in verdict.claims())
+        found = f"Shown here: {shown}." if shown else "No arm was shown to be better than another."
+        pairs = sorted({one.n for one in verdict.comparisons})
+        return (
+            f"{found} Each arm tried up to {self.study.config.search.trials} configurations; their "
+            f"best met on {listed(pairs)} fresh seeds and a test split that nothing had seen."
+            if verdict.reopened is None
+            else found
+        )
+
+    @property
     def missing(self) -> list[str]:
         return list(missing(self.study))
 

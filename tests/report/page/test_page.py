@@ -86,7 +86,29 @@ def test_the_summary_has_the_verdict_and_its_reason(page):
     summary = html.unescape(text[text.index('class="summary"') : text.index('class="contents"')])
     assert one.verdict in summary
     assert one.reason in summary
+    assert "No arm was shown to be better than another." in summary
     assert "starting temperature" in summary
+
+
+@pytest.mark.parametrize(
+    ("word", "low", "said"),
+    [
+        ("supported", None, "Shown here: pair is better than fixed-factor."),
+        ("not supported", 0.2, "Shown here: fixed-factor is better than pair."),
+        ("not supported", -0.2, "No arm was shown to be better than another."),
+        ("inconclusive", None, "No arm was shown to be better than another."),
+    ],
+)
+def test_the_headline_claims_what_the_verdict_does(word, low, said):
+    study = judged_study()
+    (one,) = study.verdict.comparisons
+    one = dataclasses.replace(one, verdict=word, wide_low=low, p_holm=0.01)
+    verdict = dataclasses.replace(study.verdict, comparisons=[one])
+    headline = Content.of(dataclasses.replace(study, verdict=verdict)).headline
+    assert headline.startswith(said)
+    assert "6 fresh seeds" in headline
+    again = dataclasses.replace(verdict, reopened="curious")
+    assert "nothing had seen" not in Content.of(dataclasses.replace(study, verdict=again)).headline
 
 
 def test_tables_can_be_sorted_by_numbers(page):
