@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from gsvae_tune.report.columns import PARAM, TABLES
+from gsvae_tune.report.columns import settings as columns_of_settings
 from gsvae_tune.report.loaded import LoadedStudy
 from gsvae_tune.report.troubles import name_of
 from gsvae_tune.report.verdict import Comparison, Finalist
@@ -208,16 +210,13 @@ def _trials(study: LoadedStudy) -> Grid:
     """All trials, the search's best first; settings are those of any arm."""
     trials = study.trials.sort_values(["phase", "value"], ascending=[False, True])
     shown = trials.dropna(axis="columns", how="all").head(MOST)
-    names = [name for name in shown.columns if name.startswith("param_")]
+    names = [name for name in shown.columns if name.startswith(PARAM)]
+    known = TABLES["trials"] | columns_of_settings()
+    kept = {"arm": "arm", "phase": "phase", "number": "number", "stratum": "stratum",
+            "state": "state", "value": "loss", "wall_s": "seconds"}  # fmt: skip
+    kept |= {name: name.removeprefix(PARAM) for name in names}
     headers = [
-        ("arm", ""),
-        ("phase", ""),
-        ("number", ""),
-        ("stratum", "how it was chosen"),
-        ("state", ""),
-        ("loss", "validation negative ELBO, one-hot codes, nats"),
-        ("seconds", "of training"),
-        *((name.removeprefix("param_"), "") for name in names),
+        (name, known[column].meaning if column in known else "") for column, name in kept.items()
     ]
     rows = [
         [cell(row["arm"]), cell(row["phase"]), cell(int(row["number"])), cell(row["stratum"]),
@@ -241,8 +240,13 @@ def _replicates(study: LoadedStudy) -> Grid:
         "val_neg_elbo_nats": "validation", "test_neg_elbo_nats": "test", "test_iwae_nats": "IWAE",
         "kl_nats": "KL", "tau": "tau at the end",
     }  # fmt: skip
-    headers = [("arm", ""), ("trial", ""), ("replicate", ""), ("better branch", ""),
-               *((name, "") for name in columns.values()), ("failed", "")]  # fmt: skip
+    kept = {"arm": "arm", "number": "trial", "replicate": "replicate",
+            "best_branch": "better branch"} | columns  # fmt: skip
+    known = TABLES["replicates"]
+    headers = [
+        *((name, known[column].meaning) for column, name in kept.items()),
+        ("failed", "diverged or collapsed: counts as a loss"),
+    ]
     rows = [
         [cell(row["arm"]), cell(int(row["number"])), cell(int(row["replicate"])),
          cell(row["best_branch"]), *(cell(row[name], 3) for name in columns),
