@@ -168,7 +168,7 @@ def test_a_test_split_that_was_opened_stays_shut(study, cli, tmp_path):
     before = {
         path: path.read_bytes() for path in folder.rglob("*.json*") if path.name != "driver.json"
     }
-    more = ["run", "smoke", "--trials", "3", "--seed", "3", "--name", "mine"]
+    more = ["run", "smoke", "--trials", "3", "--seed", "3", "--name", "mine", "--no-report"]
     code, _, err = cli(*more)
     assert code == 2
     for part in ("the test split was opened on", "what 2 more find", "--reopen-test"):
@@ -343,13 +343,23 @@ def test_a_local_run_listens_on_loopback_only(tmp_path):
 
 def test_a_study_in_a_database_is_looked_for_there(cli, tmp_path):
     url = f"sqlite:///{tmp_path / 'trials.db'}"
-    small = ["run", "smoke", "--trials", "1", "--epochs", "1"]  # too short to report anything
+    small = [
+        "run",
+        "smoke",
+        "--trials",
+        "1",
+        "--epochs",
+        "1",
+        "--no-report",
+    ]  # too short to report anything
     done = subprocess.run([*COMMAND, *small, "--storage", url], capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "studies/smoke"
     assert "Trial train" not in done.stdout
     assert not (folder / "optuna.journal").exists()
     assert url not in (folder / "study.json").read_text()
+    (command,) = json.loads((folder / "study.json").read_text())["commands"]
+    assert command == "gsvae-tune run smoke --trials 1 --epochs 1 --storage URL --no-report"
     for args in (small, ["status", folder], ["export", folder]):
         code, _, err = cli(*args)
         assert code == 2

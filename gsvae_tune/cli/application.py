@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from rich.segment import Segment
 from gsvae_tune import __version__
 from gsvae_tune.study.errors import ExitCode, InputError, StoppedError, UserError
 from gsvae_tune.study.faults import Fault, is_disk_full
+from gsvae_tune.study.harmless import UNSAFE, harmless
 
 if TYPE_CHECKING:
     from gsvae_tune.study.paths import StudyPaths
@@ -33,17 +33,6 @@ _ClickError: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
-# Control characters but newline and tab, what turns the direction of writing, and surrogates,
-# which no terminal's encoding takes.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def harmless(text: str) -> str:
-    """Return the text with every character that could command a terminal replaced by U+FFFD."""
-    return _UNSAFE.sub("\ufffd", text)
-
 
 class SafeConsole(Console):
     """A console on which text commands nothing: names, paths and errors come from outside."""
@@ -53,7 +42,7 @@ class SafeConsole(Console):
     ) -> Iterable[Segment]:
         """Render; rich's own commands, such as those that move the cursor, pass."""
         for segment in super().render(renderable, options):
-            if segment.control or not _UNSAFE.search(segment.text):
+            if segment.control or not UNSAFE.search(segment.text):
                 yield segment
             else:
                 yield Segment(harmless(segment.text), segment.style)

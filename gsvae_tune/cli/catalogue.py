@@ -12,8 +12,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from gsvae_tune.cli.application import app, console, errors, harmless
+from gsvae_tune.cli.application import app, console, errors
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.harmless import harmless
 
 data_app = typer.Typer(help="Data sets: where they are, and fetching them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")

@@ -48,7 +48,8 @@ def report(
     storage: StorageFlag = None,
 ) -> None:  # fmt: skip
     """Write the figures, and one HTML page that needs no network and no other file."""
-    kinds = list(dict.fromkeys(figures or KINDS[:1]))
+    # Beside a page that is to lie elsewhere, files are written only if they are asked for.
+    kinds = list(dict.fromkeys(figures or ([] if output else KINDS[:1])))
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(f"unknown format {kind!r}", where="--figures", legal=", ".join(KINDS))
@@ -59,8 +60,7 @@ def report(
         _watch(roots, place, kinds, storage)
         return
     studies = _load(roots, storage)
-    write(studies, place, kinds)
-    _say(studies, place)
+    _say(write(studies, place, kinds), place)
 
 
 def _default(roots: list[Path]) -> Path:
@@ -78,14 +78,17 @@ def _load(roots: list[Path], storage: str | None) -> list[LoadedStudy]:
 
 def write(
     studies: list[LoadedStudy], place: Path, kinds: list[str], refresh_s: int | None = None
-) -> None:
-    """Draw and write a report, showing how far it is.
+) -> Path | None:
+    """Draw and write a report, showing how far it is; return the folder of the figures' files.
 
     Args:
         studies: what it is about.
         place: the page.
         kinds: formats of the figures' files; none while it is renewed.
         refresh_s: the page reloads itself after so many seconds.
+
+    Raises:
+        InputError: it cannot be written there.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -101,7 +104,13 @@ def write(
         def drawn(title: str) -> None:
             progress.update(task, advance=1, description=title, refresh=True)
 
-        made.write(drawn, refresh_s)
+        try:
+            made.write(drawn, refresh_s)
+        except PermissionError as error:
+            raise InputError(
+                f"cannot be written: {error.strerror}", where=str(place), next_step="--output FILE"
+            ) from error
+    return made.plan.folder
 
 
 def report_on(
@@ -132,11 +141,8 @@ def report_on(
     console.print(f"report: {paths.page}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _say(studies: list[LoadedStudy], place: Path) -> None:
-    from gsvae_tune.study.paths import StudyPaths
-
-    own = len(studies) == 1 and place == StudyPaths(studies[0].paths.root).page
-    beside = f"; figures in {studies[0].paths.figures}" if own else ""
+def _say(figures: Path | None, place: Path) -> None:
+    beside = f"; figures in {figures}" if figures is not None else ""
     console.print(
         f"report: {place.absolute()} ({place.stat().st_size / 1e6:.1f} MB){beside}\n"
         "next: open it in a browser, or hand it on: it needs nothing beside itself",
@@ -164,6 +170,6 @@ def _watch(roots: list[Path], place: Path, kinds: list[str], storage: str | None
             f"\ninterrupted; the page so far is {place.absolute()}\n"
             "next: the same command goes on watching; without --watch it writes the page once"
         ) from None
-    write(studies, place, kinds)
+    folder = write(studies, place, kinds)
     console.print("no run is going on: this is the page as it stays", highlight=False)
-    _say(studies, place)
+    _say(folder, place)

@@ -118,7 +118,9 @@ def run(
 
     paths = StudyPaths.of(config.out, config.name)
     try:
-        done = run_study(config, console, _command(study, overrides))
+        # Where the trials are recorded is nobody's business who reads the report.
+        elsewhere = {key: ("URL", flag) for key, (_, flag) in overrides.items() if key == "storage"}
+        done = run_study(config, console, _command(study, overrides | elsewhere))
         tables, verdict = _show_result(config, done)
         if config.report:
             report_on(done.paths, config, tables, verdict)

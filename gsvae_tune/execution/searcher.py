@@ -7,6 +7,7 @@ all three; what is left here is Ray's calling convention, and when to hand out n
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -135,6 +136,7 @@ class LedgerSearcher(Searcher):
             wall_s=at["wall_s"],
             device="",
             fault=fault,
+            ended_s=time.time(),
         )
         stopped.write(folder.result, claim)
         return stopped

@@ -34,6 +34,9 @@ from gsvae_tune.study.studyfile import read_config, read_study
 _TYPES = {"trials": TRIALS, "replicates": REPLICATES, "epochs": EPOCHS}
 
 
+_PLACE = ("arm", "phase", "number", "replicate", "branch", "epoch")  # what tells rows apart
+
+
 @dataclass(frozen=True)
 class LoadedStudy:
     """A study's configuration, tables and verdict; losses are nats per example, lower is better."""
@@ -172,6 +175,9 @@ def _check_keys(found: pd.DataFrame, name: str) -> None:
     keys = [key for key in ("arm", "phase", "number", "state") if key in _TYPES[name]]
     if found[keys].isna().to_numpy().any():
         raise ValueError("rows without a trial")
+    whole = [key for key in _PLACE if key in _TYPES[name]]
+    if found.duplicated(whole).any():
+        raise ValueError("two rows of one trial, replicate or epoch")
     for state in set(found["state"]) if "state" in keys else ():
         TrialState(state)
 

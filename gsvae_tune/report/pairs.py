@@ -57,6 +57,15 @@ def confirmed_rows(replicates: pd.DataFrame, arm: str, number: int) -> pd.DataFr
     return found.sort_values("replicate")
 
 
+def sound(replicates: pd.DataFrame) -> pd.Series[bool]:
+    """Whether each replicate counts: not where it diverged or collapsed, nor where that is unknown.
+
+    A replicate that has collapsed has a finite loss all the same.
+    """
+    lost = replicates.diverged.astype("boolean") | replicates.collapsed.astype("boolean")
+    return ~lost.fillna(value=True).astype(bool)
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Two finalists, replicate by replicate."""
@@ -102,7 +111,7 @@ class Pairs:
             )  # fmt: skip
         wanted = range(config.protocol.replicates)
         ours, theirs = (frame.reindex(wanted) for frame in found)
-        failed = _failed(ours), _failed(theirs)
+        failed = ~sound(ours).to_numpy(), ~sound(theirs).to_numpy()
         metric = METRICS[config.protocol.metric]
         values, base = inference.paired_losses(
             ours[metric].to_numpy(float),
@@ -125,12 +134,6 @@ class Pairs:
             p=inference.sign_flip_p(differences, seed) if paired else None,
             interval=inference.bca_interval(differences, seed=seed),
         )
-
-
-def _failed(rows: pd.DataFrame) -> NDArray[np.bool_]:
-    lost = rows.diverged.astype("boolean") | rows.collapsed.astype("boolean")
-    failed: NDArray[np.bool_] = lost.fillna(value=True).to_numpy(bool)
-    return failed
 
 
 def _is_paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> bool:

@@ -25,7 +25,7 @@ import pandas as pd
 
 from gsvae_tune.report import inference
 from gsvae_tune.report.audit import Compute, compute_of, unequal
-from gsvae_tune.report.pairs import METRICS, Pairs, confirmed_rows
+from gsvae_tune.report.pairs import METRICS, Pairs, confirmed_rows, sound
 from gsvae_tune.search.confirm import original, searched_arms
 from gsvae_tune.study.config import StudyConfig
 from gsvae_tune.study.records import TrialState
@@ -228,13 +228,13 @@ def _arm(
         _finalist(config, number, scores.get(number), confirmed_rows(replicates, arm, number))
         for number in chosen
     ]
-    sound = [f for f in finalists if f.confirmed_nats is not None]
+    scored = [f for f in finalists if f.confirmed_nats is not None]
     best = min(
         (f for f in finalists if f.replicates and (eligible is None or f.number in eligible)),
         key=lambda f: (f.failed, f.confirmed_nats or math.inf, f.number),
         default=None,
     )
-    again = [(f.search_nats, f.confirmed_nats) for f in sound if f.search_nats is not None]
+    again = [(f.search_nats, f.confirmed_nats) for f in scored if f.search_nats is not None]
     stability = inference.rank_stability(*zip(*again, strict=True)) if again else math.nan
     return ArmVerdict(
         finalist=best,
@@ -247,23 +247,23 @@ def _arm(
 def _finalist(
     config: StudyConfig, number: int, score: float | None, rows: pd.DataFrame
 ) -> Finalist:
-    sound = rows[~(rows.diverged | rows.collapsed)]
-    on_test = sound[METRICS[config.protocol.metric]].dropna()
-    confirmed = _known(sound.val_neg_elbo_nats.mean())
+    kept = rows[sound(rows)]
+    on_test = kept[METRICS[config.protocol.metric]].dropna()
+    confirmed = _known(kept.val_neg_elbo_nats.mean())
     curse = None
     if score is not None and confirmed is not None:
         curse = inference.winners_curse([score], [confirmed])
     return Finalist(
         number=number,
         replicates=len(rows),
-        failed=config.protocol.replicates - len(sound),
+        failed=config.protocol.replicates - len(kept),
         search_nats=_known(score),
         confirmed_nats=confirmed,
         winners_curse_nats=curse,
         test_nats=_known(on_test.mean()),
         test_sd_nats=_known(on_test.std()),
         test_iqm_nats=_known(inference.interquartile_mean(on_test.to_numpy())),
-        on_test={name: _known(sound[name].astype("float64").mean()) for name in MEASURED},
+        on_test={name: _known(kept[name].astype("float64").mean()) for name in MEASURED},
     )
 
 

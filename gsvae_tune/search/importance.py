@@ -43,7 +43,7 @@ def ped_anova(
     settings: Sequence[SearchedSetting],
     configurations: Sequence[Mapping[str, Scalar]],
     losses: Sequence[float],
-    draws: NDArray[np.intp],
+    draws: Sequence[NDArray[np.intp]],
 ) -> NDArray[np.float64]:
     """Return each setting's share of the importance for being among the best trials.
 
@@ -54,7 +54,8 @@ def ped_anova(
         settings: what is asked about.
         configurations: the trials', without the settings that were switched off.
         losses: theirs, finite; lower is better.
-        draws: trials by place, (resamples, trials each); trials may repeat.
+        draws: of each resample its trials by place, which may repeat. As large a share of a
+            resample counts as best as of all trials, rounded up: a smaller one asks the same.
 
     Returns:
         (resamples, settings), each resample's shares summing to 1. NaN: a setting that did not
@@ -67,10 +68,11 @@ def ped_anova(
         for number, (row, loss) in enumerate(zip(configurations, losses, strict=True))
     ]
     shares = np.full((len(draws), len(settings)), np.nan)
-    study = _Drawn()
+    study, share = _Drawn(), best_count(len(losses)) / max(len(losses), 1)
     for resample, places in zip(shares, draws, strict=True):
         study.drawn = [trials[place] for place in places]
-        found = _importances(study)
+        # Rounding to 9 digits: 0.1 * 70 is a little more than 7.
+        found = _importances(study, max(1, math.ceil(round(share * len(places), 9))))
         total = sum(found.values())
         for place, setting in enumerate(settings):
             if total > 0 and setting.name in known:
@@ -96,9 +98,8 @@ class _Drawn(optuna.Study):
         return self.drawn
 
 
-def _importances(study: _Drawn) -> dict[str, float]:
+def _importances(study: _Drawn, best: int) -> dict[str, float]:
     values = np.sort([trial.value for trial in study.drawn])
-    best = best_count(len(values))
     if values[best - 1] == values[-1]:
         return {}
     # Half a trial less, as Optuna rounds up what is a whole number only up to rounding.

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gsvae_tune.cli import application, catalogue, measuring  # noqa: F401 - they register verbs
-from gsvae_tune.cli.application import SafeConsole, harmless
+from gsvae_tune.cli.application import SafeConsole
 from gsvae_tune.cli.studies import _command
 from gsvae_tune.report.summary import (
     ArmStatus,
@@ -20,6 +20,7 @@ from gsvae_tune.report.summary import (
     settings_table,
     status_tables,
 )
+from gsvae_tune.study.harmless import harmless
 
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 EVIL = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe\u2069 \x7f\x08\r \udcff"

@@ -1,6 +1,7 @@
 """When a study stops before its end, and what it says then."""
 
 import errno
+import time
 
 import pytest
 
@@ -57,6 +58,22 @@ def test_first_trials_that_fail_alike_stop_the_study(searcher, faults, stops):
         assert "failed for the same reason (3 of 3): out of memory on the host" in str(
             searcher.halt
         )
+
+
+@pytest.mark.parametrize(
+    ("cause", "state"), [("", TrialState.PRUNED), ("killed", TrialState.FAILED)]
+)
+def test_whoever_stopped_a_trial_it_is_on_record_when(searcher, cause, state):
+    searcher, paths = searcher
+    searcher.suggest("a")
+    assigned = searcher.assigned["a"]
+    if cause:
+        searcher.causes["a"] = cause
+    began = time.time()
+    searcher.on_trial_complete("a", {"value": 2.0}, error=bool(cause))
+    result = TrialResult.read(paths.trial(assigned.arm, assigned.number).result)
+    assert result.state is state
+    assert began <= result.ended_s <= time.time()
 
 
 def test_a_pause_hands_nothing_more_out_and_ends_no_trial(searcher):

@@ -246,7 +246,7 @@ def test_the_command(tmp_path):
     from gsvae_tune.cli.__main__ import app
 
     words = ["run", "digits", "--simulate", "valley", "--simulated-slots", "8", "--trials", "5",
-             "--out", str(tmp_path)]  # fmt: skip
+             "--no-report", "--out", str(tmp_path)]  # fmt: skip
     for said in ("this run simulated 23 trials on 8 slots", "finished already"):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output

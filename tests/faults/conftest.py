@@ -14,7 +14,7 @@ import yaml
 from gsvae_tune.search import studies
 from gsvae_tune.study.paths import StudyPaths
 
-COMMAND = [sys.executable, "-m", "gsvae_tune.cli", "run"]
+COMMAND = [sys.executable, "-m", "gsvae_tune.cli", "run", "--no-report"]
 TABLES = ("trials", "replicates", "epochs")
 # What may differ between an interrupted study and one that was not: how long it took, and what it
 # says of having been interrupted.

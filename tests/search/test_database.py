@@ -19,7 +19,8 @@ from gsvae_tune.study.paths import StudyPaths
 from tests.search.conftest import objective
 from tests.search.postgres import PASSWORD, free_port
 
-RUN = ["run", "smoke", "--simulate", "valley", "--until", "search", "--trials", "4"]
+RUN = ["run", "smoke", "--simulate", "valley", "--until", "search", "--trials", "4",
+       "--no-report"]  # fmt: skip
 
 
 @pytest.fixture

@@ -113,6 +113,21 @@ def test_a_resample_is_the_study_of_its_trials():
     assert shares[2] == pytest.approx([known["x"], known["y"]])
 
 
+def test_of_a_half_as_large_a_share_is_best():
+    rng = np.random.default_rng(RNG_SEED)
+    values = rng.random((20, 2))
+    rows = [dict(zip("xy", row, strict=True)) for row in values.tolist()]
+    losses = (values[:, 0] ** 2 + 0.3 * values[:, 1]).tolist()
+    half = rng.permutation(20)[:10]
+    # 5 of 20 are best, so 3 of 10; by themselves 10 trials would have 5
+    known = optunas(
+        [rows[at] for at in half], [losses[at] for at in half],
+        {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}, 2.5 / 10,
+    )  # fmt: skip
+    shares = ped_anova([number("x"), number("y")], rows, losses, [np.arange(20), half])
+    assert shares[1] == pytest.approx([known["x"], known["y"]])
+
+
 @pytest.mark.parametrize(
     ("count", "best"), [(1, 1), (4, 2), (9, 4), (10, 5), (20, 5), (51, 6), (60, 6), (250, 25)]
 )

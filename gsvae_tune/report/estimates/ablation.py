@@ -7,18 +7,19 @@ Sources: Fawcett and Hoos 2016 (ablation analysis), Biedenkapp et al. 2017 (with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gsvae_tune.report.estimates.configurations import Configurations
-from gsvae_tune.report.estimates.surrogate import Predictor
-
-SPREAD = 0.8  # of the trees between the ends: of 64, six lie beyond each
+from gsvae_tune.report.estimates.surrogate import Predictor, interval_around
 
 
 def ablation_path(
     predictor: Predictor,
+    halves: Sequence[Predictor],
     configurations: Configurations,
     start: NDArray[np.float64],
     target: NDArray[np.float64],
@@ -31,7 +32,8 @@ def ablation_path(
     The path ends at the target also where its last steps predict a loss.
 
     Args:
-        predictor: of losses.
+        predictor: of losses; the path is the one that it finds.
+        halves: what halves of the trials predict, for the intervals.
         configurations: what they may be.
         start: a configuration, (settings,).
         target: another.
@@ -39,7 +41,8 @@ def ablation_path(
     Returns:
         One row a configuration on the path, `start` first: changed (the names of what was changed
         for it), values (theirs, None: switched off), loss_nats, low_nats, high_nats (the ends of
-        the middle `SPREAD` of the trees).
+        its interval as of `interval_around`), and fall_nats, fall_low_nats, fall_high_nats: how far
+        the predicted loss falls with this step, NaN at `start`.
     """
     row = start.copy()
     left = [list(step) for step in configurations.steps() if _differing(row, target, step)]
@@ -55,15 +58,21 @@ def ablation_path(
         path.append(row)
         del left[taken]
     rows = np.array(path)
-    trees = predictor.tree_nats(rows)
-    low, high = np.quantile(trees, [(1 - SPREAD) / 2, (1 + SPREAD) / 2], axis=0)
+    losses = predictor.predicted_nats(rows)
+    of_halves = np.array([half.predicted_nats(rows) for half in halves])
+    falls, falls_of_halves = -np.diff(losses), -np.diff(of_halves, axis=1)
+    low, high = interval_around(losses, of_halves)
+    fall_low, fall_high = interval_around(falls, falls_of_halves)
     return pd.DataFrame(
         {
             "changed": [tuple(change) for change in changes],
             "values": [tuple(change.values()) for change in changes],
-            "loss_nats": predictor.predicted_nats(rows),
+            "loss_nats": losses,
             "low_nats": low,
             "high_nats": high,
+            "fall_nats": [np.nan, *falls],
+            "fall_low_nats": [np.nan, *fall_low],
+            "fall_high_nats": [np.nan, *fall_high],
         }
     )
 

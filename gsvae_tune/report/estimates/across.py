@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import pandas as pd
 
-from gsvae_tune.report.estimates.marginal import fence, smoothed_loss
+from gsvae_tune.report.estimates.marginal import CURVE, smoothed_loss
 from gsvae_tune.report.verdict import Verdict
 
 DIFFERENCES = ["study", "arm", "baseline", "effect_nats", "low", "high", "wide_low", "wide_high",
@@ -39,21 +38,19 @@ def starts(found: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     """Return each arm's smoothed loss along its starting temperature, in every study.
 
     Args:
-        found: by study and arm: columns start (above 0) and value (nats, finite) of its trials.
+        found: by study and arm: columns start (above 0) and loss_nats (finite) of its trials.
 
-    Columns study, arm, trials, at (a temperature), loss_nats, low_nats, high_nats, as
-    `marginal.smoothed_loss` gives them; losses beyond `marginal.fence` count as the loss there. An
-    arm whose start is the same in every trial has no row.
+    Columns study, arm, trials, and those of `marginal.smoothed_loss`, whose level all of `found`
+    share. An arm whose start is the same in every trial, or whose curve has one point, has no row.
     """
     curves = [
-        smoothed_loss(own.start, np.minimum(own.value, fence(own.value)), log=True).assign(
+        smoothed_loss(own.start, own.loss_nats, log=True, curves=len(found)).assign(
             study=study, arm=arm, trials=len(own)
         )
         for (study, arm), own in found.items()
-        if np.ptp(own.start) > 0
     ]
-    columns = ["study", "arm", "trials", "at", "loss_nats", "low_nats", "high_nats"]
-    curves = [curve for curve in curves if len(curve)]
+    columns = ["study", "arm", "trials", *CURVE]
+    curves = [curve for curve in curves if len(curve) > 1]
     return pd.concat(curves)[columns] if curves else pd.DataFrame(columns=columns)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from gsvae_tune.report.estimates.timeline import untimed
 from gsvae_tune.study.records import TrialState
 
 _LASTING = ["arm", "number", "stratum", "state", "value", "wall_s", "ended_s"]
@@ -26,15 +27,21 @@ def best_so_far(trials: pd.DataFrame) -> pd.DataFrame:
         `spent_s` (device-seconds of the arm so far; a trial whose time was not recorded adds 0) and
         `best_nats` (lowest value of a finished trial so far; NaN before the first).
 
-        Where times of ending are unknown, trials are in order of number. `elapsed_s` is NaN
-        throughout if any finished trial's is unknown: half a curve would show a false race.
+        If the time of ending of any trial that finished or trained is unknown, trials are in order
+        of number and `elapsed_s` is NaN throughout: half a curve would show a false race. One that
+        left no time of training either, as its process died, comes after the trials before it.
     """
     searched = (trials.phase == "search") & (trials.state != TrialState.RUNNING.value)
     over = trials.loc[searched, _LASTING]
-    over = over.sort_values(["arm", "ended_s", "number"], na_position="first", ignore_index=True)
+    over = over.sort_values(["arm", "number"], ignore_index=True)
+    known = not untimed(over).any()
+    if known:
+        ended = over.ended_s.astype("float64")
+        by_then = ended.groupby(over.arm).cummax().groupby(over.arm).ffill()
+        over = over.assign(place=ended.fillna(by_then))
+        over = over.sort_values(["arm", "place", "number"], na_position="first", ignore_index=True)
     finished = over.state == TrialState.COMPLETE.value
     began = (over.ended_s - over.wall_s).min()
-    known = bool(over.ended_s[finished].notna().all())
     by_arm = over.arm
     value = over.value.where(finished)
     return pd.DataFrame(

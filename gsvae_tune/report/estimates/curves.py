@@ -7,6 +7,7 @@ were one. One-hot losses alone: they contain no tau.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,22 +16,27 @@ import pandas as pd
 _COLUMNS = ["epoch", "wall_s", "replicates", "n", "mean_nats", "low_nats", "high_nats"]
 
 
-def learning_curve(epochs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def learning_curve(
+    epochs: pd.DataFrame, failed: Collection[int] = (), confidence: float = 0.95
+) -> pd.DataFrame:
     """Return one trial's curve over epochs, a row an epoch.
 
     Args:
         epochs: the table of epochs, that trial's rows.
+        failed: replicates that are left out: a collapsed one has finite losses to its end.
         confidence: of the interval of the mean over replicates (Student's t).
 
     Returns:
         Columns epoch, wall_s (seconds since the trial began, all its replicates stacked),
-        replicates (that it has), n (those still sound: each one is lost from the first epoch on
-        that is missing or in which a loss of either member is not finite), mean_nats over the n,
-        low_nats and high_nats (NaN for n < 2). No rows give no rows.
+        replicates (that it has but for those left out), n (those still sound: each one is lost from
+        the first epoch on that is missing or in which a loss of either member is not finite),
+        mean_nats over the n, low_nats and high_nats (NaN for n < 2). No rows give no rows, as do
+        failed ones alone.
     """
-    if epochs.empty:
+    if epochs.empty or epochs.replicate.isin(list(failed)).all():
         return pd.DataFrame(columns=_COLUMNS)
-    best_first = epochs.sort_values(["control_loss_discrete", "branch"], kind="stable")
+    counted = epochs[~epochs.replicate.isin(list(failed))]
+    best_first = counted.sort_values(["control_loss_discrete", "branch"], kind="stable")
     marked = best_first.assign(
         sound=np.isfinite(best_first.control_loss_discrete.to_numpy())
         & np.isfinite(best_first.val_neg_elbo_nats.to_numpy())
@@ -44,7 +50,7 @@ def learning_curve(epochs: pd.DataFrame, confidence: float = 0.95) -> pd.DataFra
     mean = values.mean(axis=1)
     reach = _student(n.to_numpy(), confidence) * values.std(axis=1) / np.sqrt(n.where(n > 0))
     return pd.DataFrame(
-        {"epoch": losses.index, "wall_s": epochs.groupby("epoch").wall_s.max(),
+        {"epoch": losses.index, "wall_s": counted.groupby("epoch").wall_s.max(),
          "replicates": losses.shape[1], "n": n, "mean_nats": mean,
          "low_nats": mean - reach, "high_nats": mean + reach}
     ).reset_index(drop=True)  # fmt: skip

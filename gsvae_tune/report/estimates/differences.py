@@ -17,7 +17,7 @@ import pandas as pd
 
 from gsvae_tune.report import inference
 from gsvae_tune.report.audit import SLACK_S, Compute, unequal
-from gsvae_tune.report.pairs import METRICS, Pairs, confirmed_rows
+from gsvae_tune.report.pairs import METRICS, Pairs, confirmed_rows, sound
 from gsvae_tune.report.verdict import Comparison
 from gsvae_tune.study.config import StudyConfig
 
@@ -41,8 +41,7 @@ def finalist_losses(
     for arm, number in finalists.items():
         rows = confirmed_rows(replicates, arm, number).set_index("replicate").reindex(range(wanted))
         loss = rows[metric].astype("float64")
-        flags = rows.diverged.astype("boolean") | rows.collapsed.astype("boolean")
-        failed = flags.fillna(value=True).astype(bool) | ~loss.between(-1e300, 1e300)
+        failed = ~sound(rows) | ~loss.between(-1e300, 1e300)
         found.append(
             pd.DataFrame(
                 {"arm": arm, "replicate": range(wanted), "loss_nats": loss, "failed": failed}
@@ -65,11 +64,11 @@ def mean_losses(losses: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """
     rows = []
     for arm, own in losses.groupby("arm", sort=False):
-        sound = own.loss_nats[~own.failed]
-        low, high = inference.bca_interval(sound, confidence)
+        kept = own.loss_nats[~own.failed]
+        low, high = inference.bca_interval(kept, confidence)
         rows.append(
-            {"arm": arm, "n": len(sound), "failed": int(own.failed.sum()),
-             "mean_nats": sound.mean(), "low_nats": low, "high_nats": high}
+            {"arm": arm, "n": len(kept), "failed": int(own.failed.sum()),
+             "mean_nats": kept.mean(), "low_nats": low, "high_nats": high}
         )  # fmt: skip
     return pd.DataFrame(rows, columns=["arm", "n", "failed", "mean_nats", "low_nats", "high_nats"])
 
@@ -89,8 +88,9 @@ def paired_differences(
         replicates: the table of replicates.
 
     Returns:
-        Columns arm, baseline, replicate, difference_nats, and failed: it failed in either arm, and
-        the difference is the one that a failure is charged. No rows where an arm has no finalist.
+        Columns arm, baseline, replicate, difference_nats, failed (in either arm: the difference is
+        the one that a failure is charged) and lost (failed in both). No rows where an arm has no
+        finalist.
     """
     metric, wanted = METRICS[config.protocol.metric], config.protocol.replicates
     found = []
@@ -100,17 +100,19 @@ def paired_differences(
         pairs = Pairs.of(config, names, numbers, trials, replicates, config.protocol.alpha)
         if not len(pairs.differences):
             continue
-        failed = pd.Series(data=False, index=range(wanted))
+        failed, lost = (pd.Series(data=start, index=range(wanted)) for start in (False, True))
         for arm, number in zip(names, numbers, strict=True):
             own = finalist_losses(replicates, {arm: number or 0}, metric, wanted)
             failed |= own.failed
+            lost &= own.failed
         found.append(
             pd.DataFrame(
                 {"arm": one.arm, "baseline": one.baseline, "replicate": range(wanted),
-                 "difference_nats": pairs.differences, "failed": failed}
+                 "difference_nats": pairs.differences, "failed": failed, "lost": lost}
             )
         )  # fmt: skip
-    empty = pd.DataFrame(columns=["arm", "baseline", "replicate", "difference_nats", "failed"])
+    columns = ["arm", "baseline", "replicate", "difference_nats", "failed", "lost"]
+    empty = pd.DataFrame(columns=columns)
     return pd.concat(found, ignore_index=True) if found else empty
 
 

@@ -1,15 +1,16 @@
-"""How much each setting mattered: PED-ANOVA and fANOVA, with bootstrap intervals over trials.
+"""How much each setting mattered: PED-ANOVA and fANOVA, with intervals over halves of the trials.
 
 PED-ANOVA asks in which settings the best trials differ from all trials; no surrogate is involved.
 fANOVA asks for the share of the variance of a forest's predictions, over everything searched, that
 one setting explains alone; what is left belongs to settings acting together.
 
 Sources: Hutter, Hoos and Leyton-Brown 2014 (fANOVA), Watanabe, Bansal and Hutter 2023 (PED-ANOVA,
-2304.10255), Efron 1979 (bootstrap).
+2304.10255).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gsvae_tune.report.estimates.configurations import Configurations, Rows, varied
-from gsvae_tune.report.estimates.surrogate import FEWEST, TREES, Surrogate, shares
+from gsvae_tune.report.estimates.surrogate import (
+    FEWEST,
+    TREES,
+    Surrogate,
+    halves,
+    interval_around,
+    shares,
+)
 from gsvae_tune.search.importance import ped_anova
 from gsvae_tune.study.parameters import Scalar
 
-RESAMPLES = 40  # three arms of 67 trials take 2 s
-CONFIDENCE = 0.9  # of 40 resamples two lie beyond each end: a 0.95 interval would rest on one
-_RESAMPLED_TREES = 8  # a resample's forest: its own error is small beside that of the trials
+_HALVES_TREES = 8  # a half's forest: its own error is small beside that of the trials
 
 
 def importances(surrogate: Surrogate, seed: int = 0) -> pd.DataFrame:
@@ -32,20 +38,18 @@ def importances(surrogate: Surrogate, seed: int = 0) -> pd.DataFrame:
     Args:
         surrogate: of the arm: its trials are asked, and on its scale of losses the variance is
             taken. Its own forest is not used: that of fANOVA knows no conditional settings.
-        seed: of the resamples and forests.
+        seed: of the halves and forests.
 
     Returns:
         One row a setting: name, conditional, varied, trials (that have it), ped, ped_low, ped_high,
         fanova, fanova_low, fanova_high. PED-ANOVA's shares sum to 1, fANOVA's to 1 or less. The
-        intervals hold the middle `CONFIDENCE` of `RESAMPLES` draws of the trials with replacement.
-        NaN: a setting that did not vary, or that fewer than `FEWEST` trials have, of which two
-        among the best would make it the most important one; fANOVA of a conditional setting, whose
-        variance over configurations that do not have it is not defined; everything where all losses
-        are equal.
+        intervals are those of `interval_around`, over halves of the trials. NaN: a setting that did
+        not vary, or that fewer than `FEWEST` trials have, of which two among the best would make it
+        the most important one; fANOVA of a conditional setting, whose variance over configurations
+        that do not have it is not defined; everything where all losses are equal.
     """
     space, rows = surrogate.configurations, surrogate.rows
-    drawn = np.random.default_rng(seed).integers(len(rows), size=(RESAMPLES, len(rows)))
-    draws = np.vstack([np.arange(len(rows)), drawn])
+    draws = [np.arange(len(rows)), *halves(len(rows), seed)]
     known = (~np.isnan(rows)).sum(axis=0)
     asked = np.flatnonzero(varied(rows) & (known >= FEWEST))
     return pd.DataFrame(
@@ -148,7 +152,7 @@ def _leaves(tree: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _ped_anova(
-    surrogate: Surrogate, draws: NDArray[np.intp], asked: NDArray[np.intp]
+    surrogate: Surrogate, draws: Sequence[NDArray[np.intp]], asked: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Return PED-ANOVA's shares, (draws, settings), of the settings asked about, by place."""
     space = surrogate.configurations
@@ -163,7 +167,7 @@ def _ped_anova(
 
 
 def _fanova(
-    surrogate: Surrogate, draws: NDArray[np.intp], asked: NDArray[np.intp], seed: int
+    surrogate: Surrogate, draws: Sequence[NDArray[np.intp]], asked: NDArray[np.intp], seed: int
 ) -> NDArray[np.float64]:
     """Return fANOVA's shares, (draws, settings), of those asked about that hang on no other."""
     space = surrogate.configurations
@@ -173,18 +177,14 @@ def _fanova(
         cube = unit_cube(space, surrogate.rows)[:, always]
         target = surrogate.scale.compressed(surrogate.losses_nats)
         for at, drawn in enumerate(draws):
-            trees = _RESAMPLED_TREES if at else TREES
+            trees = _HALVES_TREES if at else TREES
             found[at, always] = fanova_shares(cube[drawn], target[drawn], trees, seed + at)
     return found
 
 
 def _with_interval(name: str, found: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return columns of what all trials say, and of the interval that their resamples give."""
-    low, high = np.full((2, found.shape[1]), np.nan)
-    known = ~np.isnan(found[1:]).all(axis=0)
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    if known.any():
-        low[known], high[known] = np.nanquantile(found[1:, known], tails, axis=0)
+    """Return columns of what all trials say, and of the interval that their halves give."""
+    low, high = interval_around(found[0], found[1:], least=0.0, most=1.0)
     return {name: found[0], f"{name}_low": low, f"{name}_high": high}
 
 

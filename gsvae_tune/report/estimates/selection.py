@@ -2,7 +2,7 @@
 
 The best of many tries is partly luck, so fresh seeds usually give a higher loss: the winner's curse
 (Bouthillier et al. 2021, 2103.03098). Both scores are of the validation split, nats, lower is
-better.
+better. A seed that diverged or collapsed is left out of the means, as in the verdict.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 
 from gsvae_tune.report import inference
+from gsvae_tune.report.pairs import sound
+
+RANGED = 5  # configurations up to which a bootstrap over them would promise too much
 
 
 def confirmations(trials: pd.DataFrame, replicates: pd.DataFrame) -> pd.DataFrame:
@@ -22,46 +25,62 @@ def confirmations(trials: pd.DataFrame, replicates: pd.DataFrame) -> pd.DataFram
 
     Returns:
         One row a configuration whose confirmation has ended, best score first in each arm: `arm`,
-        `number`, `selected_nats`, `again_nats` (mean over the fresh seeds; infinite where one of
-        them failed), `low_nats` and `high_nats` (BCa interval of that mean), `seeds` and `rank`
-        (of the selected score among those confirmed, from 1).
+        `number`, `selected_nats`, `again_nats` (mean over the fresh seeds that are sound; NaN where
+        none is), `low_nats` and `high_nats` (BCa interval of that mean; NaN for fewer than two),
+        `seeds` (on record), `failed` (of those, left out of the mean) and `rank` (of the selected
+        score among those confirmed, from 1).
     """
     own = trials[["arm", "phase", "number", "state", "value"]]
     chosen = own[(own.phase == "search") & own.value.notna()]
     again = own[(own.phase == "confirm") & (own.state != "running")][["arm", "number"]]
     both = chosen.merge(again, on=["arm", "number"])
     both = both.sort_values(["arm", "value", "number"], kind="stable", ignore_index=True)
-    fresh = replicates[replicates.phase == "confirm"].groupby(["arm", "number"]).val_neg_elbo_nats
-    losses = {key: values.to_numpy(np.float64, na_value=np.nan) for key, values in fresh}
+    fresh = replicates[replicates.phase == "confirm"]
+    loss = fresh.val_neg_elbo_nats.astype("float64").where(sound(fresh))
+    losses = {key: own.to_numpy() for key, own in loss.groupby([fresh.arm, fresh.number])}
     rows = [
         (row.arm, row.number, row.value, *_score(losses.get((row.arm, row.number), np.empty(0))))
         for row in both.itertuples()
     ]
-    columns = ["arm", "number", "selected_nats", "again_nats", "low_nats", "high_nats", "seeds"]
-    found = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:6], "float64"))
+    columns = ["arm", "number", "selected_nats", "again_nats", "low_nats", "high_nats"]
+    found = pd.DataFrame(rows, columns=[*columns, "seeds", "failed"])
+    found = found.astype(dict.fromkeys(columns[2:], "float64"))
     return found.assign(rank=found.groupby("arm").cumcount() + 1)
 
 
-def _score(losses: np.ndarray) -> tuple[float, float, float, int]:
-    """Return the mean, its interval and the number of seeds; one that failed spoils them all."""
-    if losses.size == 0 or not np.isfinite(losses).all():
-        return np.inf, np.nan, np.nan, losses.size
-    return float(losses.mean()), *inference.bca_interval(losses), losses.size
+def _score(losses: np.ndarray) -> tuple[float, float, float, int, int]:
+    """Return the mean of the finite ones, its interval, how many there are and how many failed."""
+    kept = losses[np.isfinite(losses)]
+    mean = float(kept.mean()) if kept.size else np.nan
+    return mean, *inference.bca_interval(kept), losses.size, losses.size - kept.size
 
 
 def stability(confirmed: pd.DataFrame) -> pd.DataFrame:
     """Return one row an arm of what `confirmations` returns, in its order.
 
     Returns:
-        Columns arm, `configurations`, `failed` (of those), `tau_b` (Kendall's, of the selected
-        scores and those again; a failed confirmation ranks last) and `curse_nats` (mean of again
-        minus selected over those that did not fail; NaN where all did).
+        Columns arm, `configurations`, `failed` (of those: no seed is sound, and nothing here counts
+        them), `tau_b` (Kendall's, of the selected scores and those again), `curse_nats` (mean of
+        again minus selected; NaN where all failed), `low_nats` and `high_nats`, whose meaning
+        hangs on how many did not fail. One: the BCa interval over its fresh seeds, with the score
+        taken as it is. Up to RANGED: the lowest and highest of them. More: the BCa interval over
+        configurations.
     """
     rows = []
     for arm, own in confirmed.groupby("arm", sort=False):
-        sound = own[np.isfinite(own.again_nats)]
-        tau = inference.rank_stability(own.selected_nats, own.again_nats)
-        curse = inference.winners_curse(sound.selected_nats, sound.again_nats)
-        rows.append((arm, len(own), len(own) - len(sound), tau, curse))
-    columns = ["arm", "configurations", "failed", "tau_b", "curse_nats"]
+        scored = own[own.again_nats.notna()]
+        tau = inference.rank_stability(scored.selected_nats, scored.again_nats)
+        curse = inference.winners_curse(scored.selected_nats, scored.again_nats)
+        rows.append((arm, len(own), len(own) - len(scored), tau, curse, *_span(scored)))
+    columns = ["arm", "configurations", "failed", "tau_b", "curse_nats", "low_nats", "high_nats"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _span(scored: pd.DataFrame) -> tuple[float, float]:
+    if len(scored) == 1:
+        one = scored.iloc[0]
+        return one.low_nats - one.selected_nats, one.high_nats - one.selected_nats
+    rises = scored.again_nats - scored.selected_nats
+    if len(scored) > RANGED:
+        return inference.bca_interval(rises)
+    return rises.min(), rises.max()

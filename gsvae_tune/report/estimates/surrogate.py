@@ -1,12 +1,16 @@
 """A random forest that predicts the loss of a configuration, and how far it can be trusted.
 
-Sources: Breiman 2001 (random forests), Hutter et al. 2014 (forests for reading a search),
-Tukey 1977 (fences).
+A failed trial is a loss, as bad as the worst of those that ended: what makes runs diverge is then
+learned like what makes them bad.
+
+Sources: Breiman 1996 (bagged trees) and 2001 (random forests), Hutter et al. 2014 (forests for
+reading a search), Tukey 1977 (fences), Shao and Wu 1989 (halves of a sample in place of the
+bootstrap).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +23,9 @@ FEWEST = 10  # trials; with fewer, each fifth left out is a trial or two
 MOST = 250  # trials; of more so many are drawn, or what rests on forests takes 10 s
 READABLE = 0.3  # out-of-sample R2 below which nothing that rests on a surrogate is read
 FOLDS = 5
+HALVES = 40  # of the trials, for intervals; an even number
+CONFIDENCE = 0.9  # of 40 halves an end is the second; that of 0.95 would be the outermost
+_HALVES_TREES = 8  # a half's forest: its own error is small beside that of the trials
 _CHECKING_TREES = 24  # a forest that checks need not be as smooth as the one that is read
 
 
@@ -64,9 +71,6 @@ class Predictor(Protocol):
     def predicted_nats(self, rows: Rows) -> NDArray[np.float64]:
         """Return the predicted losses, (n,)."""
 
-    def tree_nats(self, rows: Rows) -> NDArray[np.float64]:
-        """Return what each tree predicts, (trees, n)."""
-
 
 @dataclass(frozen=True)
 class Surrogate:
@@ -74,11 +78,12 @@ class Surrogate:
 
     configurations: Configurations
     rows: Rows  # the configurations it knows, (n, settings)
-    losses_nats: NDArray[np.float64]  # (n,)
+    losses_nats: NDArray[np.float64]  # (n,), of failed trials the worst of the others
     scale: LossScale
-    forest: Any
+    forest: list[Any]  # scikit-learn's trees
     r2: float  # out of sample; NaN where it cannot be told
-    trials: int  # of the arm; more than n where some were drawn
+    trials: int  # of the arm, with failed ones; more than n where some were drawn
+    failed: int  # of these
 
     @property
     def readable(self) -> bool:
@@ -87,25 +92,65 @@ class Surrogate:
 
     def predicted_nats(self, rows: Rows) -> NDArray[np.float64]:
         """Return the predicted losses, (n,)."""
-        return self.scale.expanded(_tree_values(self.forest, self._features(rows)).mean(axis=0))
+        features = encoded(self.configurations, rows)
+        return self.scale.expanded(_tree_values(self.forest, features).mean(axis=0))
 
-    def tree_nats(self, rows: Rows) -> NDArray[np.float64]:
-        """Return what each tree predicts, (trees, n)."""
-        return self.scale.expanded(_tree_values(self.forest, self._features(rows)))
+    def halved(self, seed: int = 0) -> list[Surrogate]:
+        """Return surrogates of halves of the trials, as `halves` draws them; R2 is not known."""
+        features = encoded(self.configurations, self.rows)
+        target = self.scale.compressed(self.losses_nats)
+        return [
+            replace(
+                self, rows=self.rows[half], losses_nats=self.losses_nats[half], r2=np.nan,
+                forest=_forest(features[half], target[half], seed + at, _HALVES_TREES),
+            )
+            for at, half in enumerate(halves(len(self.rows), seed))
+        ]  # fmt: skip
 
-    def resampled(self, generator: np.random.Generator, trees: int) -> Surrogate:
-        """Return a surrogate of the same trials drawn with replacement; its R2 is not known."""
-        drawn = generator.integers(len(self.rows), size=len(self.rows))
-        seed = int(generator.integers(2**31))
-        features = self._features(self.rows[drawn])
-        grown = _forest(features, self.scale.compressed(self.losses_nats[drawn]), seed, trees)
-        return Surrogate(
-            self.configurations, self.rows[drawn], self.losses_nats[drawn], self.scale, grown,
-            np.nan, self.trials,
-        )  # fmt: skip
 
-    def _features(self, rows: Rows) -> NDArray[np.float32]:
-        return encoded(self.configurations, rows)
+def halves(n: int, seed: int = 0) -> NDArray[np.intp]:
+    """Return `HALVES` random halves of n trials, each with its complement, (halves, n // 2).
+
+    Of an odd number of trials one, another each time, is in neither.
+    """
+    generator = np.random.default_rng(seed)
+    size = n // 2
+    orders = np.array([generator.permutation(n) for _ in range(HALVES // 2)], dtype=np.intp)
+    return orders[:, : 2 * size].reshape(-1, size)
+
+
+def interval_around(
+    estimate: ArrayLike, of_halves: ArrayLike, least: float = -np.inf, most: float = np.inf
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the `CONFIDENCE` intervals of estimates; they hold the estimates.
+
+    A mean over half of the trials is as far from that over all as this is from the truth: without
+    replacement, the variance is s^2 (2 / n - 1 / n). So the middle `CONFIDENCE` of the halves'
+    results is as wide as the interval sought. Fewer trials also move results on average, which is
+    no uncertainty of the estimate: the interval is moved to have its median there. But results that
+    crowd at a bound, as shares at 0, spread too little to be moved away from it; so the interval
+    reaches from the lower of the ends before and after to the higher.
+
+    Args:
+        estimate: from all trials, (n,).
+        of_halves: the same from halves of them, (halves, n); NaN is left out.
+        least: no result can be lower: the interval is cut there.
+        most: nor higher.
+
+    Returns:
+        Lower and upper ends, (n,); NaN where the estimate is, or no half has a result.
+    """
+    middle, found = np.asarray(estimate, np.float64), np.asarray(of_halves, np.float64)
+    low, high = np.full((2, *middle.shape), np.nan)
+    known = ~np.isnan(middle) & ~np.isnan(found).all(axis=0)
+    if known.any():
+        # Weibull's place of a quantile: one result more lies below it as often as it says.
+        tails = [(1 - CONFIDENCE) / 2, 0.5, (1 + CONFIDENCE) / 2]
+        lower, median, upper = np.nanquantile(found[:, known], tails, axis=0, method="weibull")
+        moved = middle[known] - median
+        low[known] = np.maximum(lower + np.minimum(moved, 0.0), least)
+        high[known] = np.minimum(upper + np.maximum(moved, 0.0), most)
+    return low, high
 
 
 def surrogate_of(
@@ -116,25 +161,26 @@ def surrogate_of(
     Args:
         configurations: what the arm's may be.
         rows: the trials' configurations, (n, settings).
-        losses_nats: theirs, (n,); trials without a finite loss are left out. Of more than `MOST`
-            trials so many are drawn.
+        losses_nats: theirs, (n,); a loss that is not finite is a failure and counts as the largest
+            finite one. Of more than `MOST` trials so many are drawn.
         seed: of everything drawn here.
 
     Raises:
         ValueError: fewer than two trials have a loss.
     """
     losses = np.asarray(losses_nats, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(losses))
-    if len(known) < 2:
-        raise ValueError(f"a surrogate needs two losses: there are {len(known)}")
-    kept = known
-    if len(known) > MOST:
-        kept = np.sort(np.random.default_rng(seed).choice(known, MOST, replace=False))
-    scale = LossScale.of(losses[kept])
-    features, target = encoded(configurations, rows[kept]), scale.compressed(losses[kept])
+    ended = np.isfinite(losses)
+    if ended.sum() < 2:
+        raise ValueError(f"a surrogate needs two losses: there are {ended.sum()}")
+    # The scale is that of the runs that ended: many failures would make the worst look usual.
+    scale = LossScale.of(losses[ended])
+    counted, kept = np.where(ended, losses, losses[ended].max()), np.arange(len(losses))
+    if len(kept) > MOST:
+        kept = np.sort(np.random.default_rng(seed).choice(kept, MOST, replace=False))
+    features, target = encoded(configurations, rows[kept]), scale.compressed(counted[kept])
     return Surrogate(
-        configurations, rows[kept], losses[kept], scale, _forest(features, target, seed, TREES),
-        out_of_sample_r2(features, target, seed), len(known),
+        configurations, rows[kept], counted[kept], scale, _forest(features, target, seed, TREES),
+        out_of_sample_r2(features, target, seed), len(losses), int((~ended).sum()),
     )  # fmt: skip
 
 
@@ -168,7 +214,9 @@ def shares(configurations: Configurations, rows: Rows, place: int) -> NDArray[np
     return found
 
 
-def out_of_sample_r2(features: NDArray[Any], target: NDArray[np.float64], seed: int = 0) -> float:
+def out_of_sample_r2(
+    features: NDArray[np.float32], target: NDArray[np.float64], seed: int = 0
+) -> float:
     """Return the forest's R2 on trials it was not grown on, by repeated cross-validation.
 
     One minus the squared error of predicting each trial from the other folds, over that of
@@ -195,14 +243,25 @@ def out_of_sample_r2(features: NDArray[Any], target: NDArray[np.float64], seed: 
     return 1 - missed / plain
 
 
-def _forest(features: NDArray[Any], target: NDArray[np.float64], seed: int, trees: int) -> Any:
-    from sklearn.ensemble import RandomForestRegressor
+def _forest(
+    features: NDArray[np.float32], target: NDArray[np.float64], seed: int, trees: int
+) -> list[Any]:
+    """Return trees, each grown on as many trials drawn with replacement.
 
-    # All features at every split, unlike Breiman's third: with a handful of settings, of which one
-    # or two matter, a split that may not see them is wasted.
-    return RandomForestRegressor(trees, random_state=seed, n_jobs=1).fit(features, target)
+    All features at every split, unlike Breiman's third: with a handful of settings, of which one or
+    two matter, a split that may not see them is wasted. Scikit-learn's own forest does the same,
+    but takes as long again around each of its trees, and here they are small and thousands.
+    """
+    from sklearn.tree import DecisionTreeRegressor
+
+    generator = np.random.default_rng(seed)
+    forest = []
+    for drawn in generator.integers(len(target), size=(trees, len(target))):
+        tree = DecisionTreeRegressor(random_state=int(generator.integers(2**31)))
+        forest.append(tree.fit(features[drawn], target[drawn], check_input=False).tree_)
+    return forest
 
 
-def _tree_values(forest: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return each tree's prediction, (trees, n); the trees themselves, unchecked, are 3x faster."""
-    return np.array([tree.tree_.predict(features).ravel() for tree in forest.estimators_])
+def _tree_values(forest: list[Any], features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return each tree's prediction, (trees, n)."""
+    return np.array([tree.predict(features).ravel() for tree in forest])

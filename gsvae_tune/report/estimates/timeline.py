@@ -40,6 +40,16 @@ class Occupation:
         return max(0.0, 1.0 - self.busy_s / whole) if whole > 0 else 0.0
 
 
+def untimed(trials: pd.DataFrame) -> pd.Series[bool]:
+    """Whether each trial ended, and finished or trained for some time, at no recorded moment.
+
+    So do trials that a scheduler stopped, in studies of old, and those that a repair wrote anew.
+    """
+    over = trials.state != TrialState.RUNNING.value
+    took = (trials.state == TrialState.COMPLETE.value) | (trials.wall_s > 0).fillna(value=False)
+    return (over & took & trials.ended_s.isna()).astype(bool)
+
+
 def intervals(trials: pd.DataFrame) -> pd.DataFrame:
     """Return when each trial that has ended ran, of every arm and both phases, in order of time.
 

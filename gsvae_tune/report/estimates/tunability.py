@@ -1,56 +1,51 @@
 """What is lost by leaving a setting at its default while all others are at their best.
 
-Sources: Probst, Boulesteix and Bischl 2019 (tunability, 1802.09596), Efron 1979 (bootstrap).
+Sources: Probst, Boulesteix and Bischl 2019 (tunability, 1802.09596).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gsvae_tune.report.estimates.configurations import Configurations, Rows, default_of, varied
-from gsvae_tune.report.estimates.surrogate import Predictor, Surrogate
+from gsvae_tune.report.estimates.surrogate import Predictor, Surrogate, interval_around
 
 DRAWN = 500  # random configurations, beside those of the trials
-RESAMPLES = 20
-SPREAD = 0.8  # of 20 resamples two lie beyond each end
-_RESAMPLED_TREES = 16
 
 
-def tunability(surrogate: Surrogate, seed: int = 0) -> pd.DataFrame:
+def tunability(surrogate: Surrogate, halves: Sequence[Predictor], seed: int = 0) -> pd.DataFrame:
     """Return what each setting's default costs, in the order in which the arm lists them.
 
     Args:
         surrogate: of the arm.
-        seed: of configurations and resamples.
+        halves: what halves of its trials predict, for the intervals.
+        seed: of configurations.
 
     Returns:
         One row a setting: name, conditional, varied, default, lost_nats, low_nats, high_nats. The
-        interval holds the middle `SPREAD` of `RESAMPLES` forests, each grown on the trials drawn
-        with replacement; it knows nothing of configurations that no trial came near. NaN where the
-        setting did not vary, and where its default breaks an order in every configuration.
+        interval is that of `interval_around`; it knows nothing of configurations that no trial came
+        near. NaN where the setting did not vary, and where its default breaks an order in every
+        configuration.
     """
     space = surrogate.configurations
     generator = np.random.default_rng(seed)
     pool = np.concatenate([surrogate.rows, space.drawn(DRAWN, generator)])
     left = at_default(space, pool, generator)
-    resampled = np.array(
-        [
-            lost_nats(surrogate.resampled(generator, _RESAMPLED_TREES), pool, left)
-            for _ in range(RESAMPLES)
-        ]
-    )
     known = varied(surrogate.rows)
-    tails = [(1 - SPREAD) / 2, (1 + SPREAD) / 2]
-    low, high = np.where(known, np.quantile(resampled, tails, axis=0), np.nan)
+    lost = np.where(known, lost_nats(surrogate, pool, left), np.nan)
+    of_halves = np.array([lost_nats(half, pool, left) for half in halves])
+    low, high = interval_around(lost, of_halves, least=0.0)
     return pd.DataFrame(
         {
             "name": space.names,
             "conditional": [bool(setting.when) for setting in space.settings],
             "varied": known,
             "default": [space.shown(one.name, default_of(one)) for one in space.settings],
-            "lost_nats": np.where(known, lost_nats(surrogate, pool, left), np.nan),
+            "lost_nats": lost,
             "low_nats": low,
             "high_nats": high,
         }

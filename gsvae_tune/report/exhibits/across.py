@@ -9,10 +9,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gsvae_tune.report.estimates import across as estimates
+from gsvae_tune.report.estimates.marginal import shape
+from gsvae_tune.report.exhibits.ended import cut, ended, span, strata
 from gsvae_tune.report.exhibits.exhibit import ENOUGH, Exhibit, NothingToShow, listed
+from gsvae_tune.report.exhibits.sensitivity import Curve
 from gsvae_tune.report.figures import across as figures
 from gsvae_tune.report.figures.style import ArmStyle, arm_styles
 from gsvae_tune.report.loaded import LoadedStudy
+from gsvae_tune.search.ledger import RANDOM_STRATUM
 
 
 def exhibits(studies: Sequence[LoadedStudy]) -> Iterator[Exhibit]:
@@ -84,28 +88,68 @@ def _differences(
 
 
 def _starts(studies: Mapping[str, LoadedStudy], styles: dict[str, ArmStyle]) -> tuple[Figure, str]:
-    found = {}
+    found: dict[tuple[str, str], pd.DataFrame] = {}
+    strata_of: dict[tuple[str, str], str] = {}
     for label, study in studies.items():
-        for arm in study.searched_arms:
-            trials = study.searched(arm)
-            name = next((one for one in ("tau_start", "tau_a") if one in trials), None)
-            if name is not None and len(trials) >= ENOUGH:
-                start = trials[name].astype("float64")
-                found[label, arm] = pd.DataFrame({"start": start, "value": trials.value})
+        for arm, (stratum, trials) in _started(study).items():
+            found[label, arm], strata_of[label, arm] = trials, stratum
     frame = estimates.starts(found)
     if frame.empty:
         raise NothingToShow(
             f"No arm of the {len(studies)} studies has {ENOUGH} finished trials with different "
             "starting temperatures."
         )
-    lowest = [
-        f"{study} {arm} at {own['at'].to_numpy()[own.loss_nats.argmin()]:.2g}"
-        for (study, arm), own in frame.groupby(["study", "arm"], sort=False)
-    ]
-    return figures.starts(frame, styles), (
-        f"In these searches the smoothed loss is lowest: {listed(lowest)}. A search result, and no "
-        "evidence."
+    key: Any
+    said = []
+    for key, own in frame.groupby(["study", "arm"], sort=False):
+        label, arm = key
+        margin = studies[label].config.protocol.smallest_effect_nats
+        trials = found[key]
+        seen = shape(trials.start, trials.loss_nats, own, margin, log=True, curves=len(found))
+        said.append((label, Curve(arm, "the start", strata_of[key], seen), margin))
+    frame = frame.assign(
+        stratum=[strata_of[key] for key in zip(frame.study, frame.arm, strict=True)]
     )
+    return figures.starts(frame, styles), _starts_finding(said, len(found))
+
+
+def _started(study: LoadedStudy) -> dict[str, tuple[str, pd.DataFrame]]:
+    """Return, by arm, the trials whose start is followed: random ones where there are enough."""
+    try:
+        frames, _ = cut(ended(study))
+    except NothingToShow:
+        return {}
+    found = {}
+    for arm, frame in frames.items():
+        name = next((one for one in ("tau_start", "tau_a") if one in frame), None)
+        if name is None:
+            continue
+        started = frame.assign(start=pd.to_numeric(frame[name]).astype("float64"))
+        stratum, trials = strata(started[started.start.notna()])[0]
+        if len(trials) >= ENOUGH:
+            found[arm] = (stratum, trials[["start", "loss_nats"]])
+    return found
+
+
+def _starts_finding(said: list[tuple[str, Curve, float]], looked_at: int) -> str:
+    """Say where a start holds as safe, by the rule of the exhibit on one study."""
+    held = [one for one in said if one[1].shape.held]
+    ranges = [
+        f"{one.arm} in {label} at {span(*one.shape.near)} "
+        + (
+            f"(safe: within {margin:g} nats)"
+            if one.stratum == RANDOM_STRATUM
+            else "(among the sampler's own picks, which is biased)"
+        )
+        for label, one, margin in held
+    ]
+    rest = looked_at - len(held)
+    parts = [f"the smoothed loss is lowest for {listed(ranges)}"] if held else []
+    if rest:
+        parts.append(
+            f"on {rest} of {looked_at} curves looked at, no range of starts can be told from chance"
+        )
+    return f"In these searches {'; '.join(parts)}. A search result, and no evidence."
 
 
 def _temperatures(
@@ -121,13 +165,18 @@ def _temperatures(
     if frame.empty:
         raise NothingToShow(f"No trial of the {len(studies)} studies has ended with a value.")
     spans = [
-        f"{arm} from {own.min():.2g} to {own.max():.2g} over {len(own)} studies"
+        f"{arm} {span(own.min(), own.max())} over {_studies(own.notna().sum())}"
         for arm, own in frame.groupby("arm", sort=False).start_a
         if own.notna().any()
     ]
     return figures.temperatures(frame, styles), (
-        f"Best starting temperatures (member a): {listed(spans)}."
+        f"In these searches, starting temperatures (member a): {listed(spans)}. Each is one "
+        "configuration's setting, a search result without an interval: others may do as well."
     )
+
+
+def _studies(count: int) -> str:
+    return "one study" if count == 1 else f"{count} studies"
 
 
 def best_of(study: LoadedStudy) -> dict[str, dict[str, Any]]:

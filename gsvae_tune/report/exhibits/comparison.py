@@ -23,6 +23,7 @@ from gsvae_tune.report.exhibits.finalists import Chosen, chosen, described, judg
 from gsvae_tune.report.figures import comparison as figures
 from gsvae_tune.report.figures import style
 from gsvae_tune.report.loaded import LoadedStudy
+from gsvae_tune.report.pairs import sound
 from gsvae_tune.report.verdict import Verdict
 from gsvae_tune.study.records import TrialState
 
@@ -106,6 +107,12 @@ def _pairs(study: LoadedStudy) -> tuple[Figure, str]:
         "baseline_trial",
     ]  # fmt: skip
     summary[numbers] = summary[numbers].astype("float64")
+    # Where every seed of both arms failed, all differences are 0, and mean nothing.
+    all_lost = pairs.groupby(["arm", "baseline"])["lost"].transform("all").astype(bool)
+    nothing = {tuple(key) for key in pairs.loc[all_lost, ["arm", "baseline"]].to_numpy()}
+    empty = [(one.arm, one.baseline) in nothing for one in verdict.comparisons]
+    summary.loc[empty, [name for name in numbers if not name.endswith("trial")]] = np.nan
+    pairs = pairs[~all_lost]
     level = 100.0 * (1.0 - verdict.alpha / len(summary))
     figure = figures.paired_differences(
         summary,
@@ -266,6 +273,8 @@ def _compute_in_words(
         )
     told = "; ".join(f"{arm} ({words})" for arm, words in list(found.items())[:3])
     more = "; ..." if len(found) > 3 else ""
+    if len(given) == 2:
+        return f"The other arm was not given the same as {named}{so_far}: {told}."
     return (
         f"{len(found)} of {len(given) - 1} arms {'was' if len(found) == 1 else 'were'} not given "
         f"the same as {named}{so_far}: {told}{more}."
@@ -279,8 +288,10 @@ def _curves(study: LoadedStudy) -> tuple[Figure, str]:
     if not shown:
         raise NothingToShow("No trial has ended with a value yet: there is no curve to draw.")
     whole, lost = {}, {}
+    failed = {one.arm: _failed_of(study, one) for one in shown}
+    apart = _left_out(study, shown, failed)
     for one in shown:
-        curve = curve_estimates.learning_curve(_epochs_of(study, one))
+        curve = curve_estimates.learning_curve(_epochs_of(study, one), failed[one.arm])
         kept = curve_estimates.whole(curve)
         if len(kept):
             short = len(curve) - len(kept)
@@ -288,7 +299,7 @@ def _curves(study: LoadedStudy) -> tuple[Figure, str]:
             whole[one.arm] = kept.assign(arm=one.arm, lost=lost[one.arm])
     if not whole:
         raise NothingToShow(
-            f"The records hold no sound epoch of {listed(shown)}: there is no curve to draw."
+            f"The records hold no sound epoch of {listed(shown)}: there is no curve to draw.{apart}"
         )
     drawn = pd.concat(whole.values(), ignore_index=True)
     figure = figures.learning_curves(
@@ -306,14 +317,37 @@ def _curves(study: LoadedStudy) -> tuple[Figure, str]:
         "the member that is better on the control split."
         + (" Bands: 95 % t interval of the mean over seeds." if len(whole) <= BANDS else "")
         + " The first epochs lie above. Seconds hold what else the machine did at the time."
-        + (f" An X: seeds fail after it, {', '.join(cut)}." if cut else ""),
+        + (f" An X: seeds fail after it, {', '.join(cut)}." if cut else "")
+        + apart,
     )
-    return figure, _curves_in_words(study, whole)
+    return figure, _curves_in_words(study, whole) + apart
 
 
 def _epochs_of(study: LoadedStudy, one: Chosen) -> pd.DataFrame:
     own = study.epochs[study.epochs.number == one.number]  # numbers first: texts compare slowly
     return own[(own.arm == one.arm) & (own.phase == one.phase)]
+
+
+def _seeds_of(study: LoadedStudy, one: Chosen) -> pd.DataFrame:
+    own = study.replicates[study.replicates.number == one.number]
+    return own[(own.arm == one.arm) & (own.phase == one.phase)]
+
+
+def _failed_of(study: LoadedStudy, one: Chosen) -> list[int]:
+    """Return the replicates that diverged or collapsed."""
+    own = _seeds_of(study, one)
+    return [int(place) for place in own.replicate[~sound(own)]]
+
+
+def _left_out(study: LoadedStudy, shown: list[Chosen], failed: dict[str, list[int]]) -> str:
+    """Say how many seeds are in no mean, as they failed; "" where all are."""
+    told = []
+    for one in shown:
+        count, lost = len(_seeds_of(study, one)), len(failed[one.arm])
+        if lost:
+            told.append(f"{'all' if lost == count else f'{lost} of'} {count} seeds of {one}")
+    more = [f"some of {len(told) - 4} more"] if len(told) > 4 else []
+    return f" Failed, and in no mean: {listed(told[:4] + more)}." if told else ""
 
 
 def _curves_in_words(study: LoadedStudy, whole: dict[str, pd.DataFrame]) -> str:

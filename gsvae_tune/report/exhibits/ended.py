@@ -64,6 +64,20 @@ def cut(frames: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], fl
     }, top
 
 
+def strata(own: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return what is summed up: the random trials if there are enough, and all if that is more.
+
+    Args:
+        own: trials with a column random.
+
+    Returns:
+        (`RANDOM_STRATUM` or "all", its trials); what findings speak of comes first.
+    """
+    random = own[own.random]
+    found = [(RANDOM_STRATUM, random)] if len(random) >= SOUND else []
+    return found if found and len(random) == len(own) else [*found, ("all", own)]
+
+
 def counted(study: LoadedStudy, frames: Mapping[str, pd.DataFrame]) -> str:
     """Say how many trials of these arms there are, and what became of those without a loss."""
     sizes = {arm: len(frame) for arm, frame in frames.items()}
@@ -119,6 +133,11 @@ def failures(frames: Mapping[str, pd.DataFrame]) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """Return "0.2 to 0.5": two figures each, without exponents from 100 on; one value if equal."""
-    ends = [f"{end:.2g}" if abs(end) < 100 else f"{end:,.0f}" for end in (low, high)]
+    """Return "0.2 to 0.5", each end as `figured`; one value if they are equal."""
+    ends = [figured(low), figured(high)]
     return " to ".join(ends) if ends[0] != ends[1] else f"about {ends[0]}"
+
+
+def figured(value: float) -> str:
+    """Return two figures of a value, without exponents from 100 on."""
+    return f"{value:.2g}" if abs(value) < 100 else f"{value:,.0f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from gsvae_tune.report.estimates import ablation, importance, tunability
 from gsvae_tune.report.estimates.configurations import configurations_of, rows_of
 from gsvae_tune.report.estimates.surrogate import (
+    CONFIDENCE,
     FEWEST,
+    HALVES,
     MOST,
     READABLE,
     TREES,
@@ -27,26 +29,35 @@ from gsvae_tune.report.figures import style
 from gsvae_tune.report.loaded import LoadedStudy
 from gsvae_tune.search.arms import arm_of
 from gsvae_tune.search.importance import best_count
+from gsvae_tune.search.ledger import RANDOM_STRATUM
 from gsvae_tune.study.parameters import Range, Scalar
 from gsvae_tune.study.records import TrialState
 
+_LEVEL = f"{100 * CONFIDENCE:.0f} %"
 _NAMED = 3  # arms that a finding speaks of one by one; the figure has all
 
 
 @dataclass(frozen=True)
 class _Search:
-    """What an arm's finished trials say."""
+    """What an arm's trials say, those that ended with a loss and those that failed."""
 
     surrogate: Surrogate
     best: NDArray[np.float64]  # the best trial's configuration
     best_nats: float
+    random: int  # trials of the random stratum
+
+    @cached_property
+    def halves(self) -> list[Surrogate]:
+        """Surrogates of halves of the trials: two exhibits take their intervals from them."""
+        return self.surrogate.halved()
 
     @property
     def known(self) -> str:
         """The R2 and n, as a finding gives them."""
         used, trials = len(self.surrogate.rows), self.surrogate.trials
         count = f"{used} of {trials:,}" if used < trials else f"{trials}"
-        return f"R2 {_r2(self.surrogate.r2)}, {count} trials"
+        failed = f", {self.surrogate.failed:,} of them failed" if self.surrogate.failed else ""
+        return f"R2 {figures.r2_text(self.surrogate.r2)}, {count} trials{failed}"
 
 
 @dataclass(frozen=True)
@@ -131,8 +142,7 @@ def _importance(searches: _Searches) -> tuple[Figure, str]:
     sizes = {len(search.surrogate.rows) for search in searches.arms.values()}
     best = listed(f"{best_count(n)} of {n}" for n in sorted(sizes))
     note = (
-        f"Lines: the middle {importance.CONFIDENCE:.0%} of {importance.RESAMPLES} draws of the "
-        f"trials with replacement. PED-ANOVA: the best trials ({best}) against all, without a "
+        f"{_lines()} PED-ANOVA: the best trials ({best}) against all, without a "
         "surrogate. fANOVA: of a forest, over every combination of values, also those that no "
         "trial may have. R²: how well such a forest predicts trials it was not grown on, 0 is no "
         f"better than their mean; below {READABLE:g} nothing of the arm is to be read. "
@@ -157,13 +167,14 @@ def _important(arm: str, frame: pd.DataFrame, search: _Search) -> str:
 
 
 def _first(frame: pd.DataFrame, kind: str) -> str:
-    """Return the setting with the largest share, and its interval; all of them where they tie."""
+    """Return the setting with the largest share, with its interval; all of them where they tie."""
     top = frame[kind].max()
     if not top > 0:
         return ""
     leading = frame[frame[kind] >= top - 1e-9]
     row = leading.iloc[0]
-    interval = f"{top:.2f} [{row[f'{kind}_low']:.2f}, {row[f'{kind}_high']:.2f}]"
+    ends = f"[{row[f'{kind}_low']:.2f}, {row[f'{kind}_high']:.2f}]"
+    interval = f"{top:.2f}, {_LEVEL} interval {ends}"
     return f"{listed(leading.name)} ({interval if len(leading) == 1 else f'{top:.2f} each'})"
 
 
@@ -172,13 +183,13 @@ def _ablation(searches: _Searches) -> tuple[Figure, str]:
     for arm, search in searches.arms.items():
         space = search.surrogate.configurations
         start, moved[arm] = space.default()
-        path = ablation.ablation_path(search.surrogate, space, start, search.best)
+        path = ablation.ablation_path(search.surrogate, search.halves, space, start, search.best)
         steps = [_step(*step) for step in zip(path.changed, path["values"], strict=True)]
         paths[arm] = path.assign(label=["default", *steps[1:]])
         said[arm] = _ablated(arm, paths[arm], search)
     note = (
-        f"Points: predictions of a forest of {TREES} trees; nothing was trained for them. Lines: "
-        f"the middle {ablation.SPREAD:.0%} of its trees. Open diamond: the best trial's own loss, "
+        f"Points: predictions of a forest of {TREES} trees; nothing was trained for them. "
+        f"{_lines()} Open diamond: the best trial's own loss, "
         "the lowest of many and so flattered. A choice changes together with the settings that "
         f"hang on it. {_moved(moved)}R²: of such a forest on trials it was not grown on; below "
         f"{READABLE:g} nothing of the arm is to be read. {searches.notes}"
@@ -196,18 +207,21 @@ def _ablated(arm: str, path: pd.DataFrame, search: _Search) -> str:
     if len(path) == 1:
         return f"{known} the best trial is the default"
     ends = f"{known} the predicted loss goes from {losses[0]:.2f} nats to {losses[-1]:.2f} nats"
-    falls = losses[:-1] - losses[1:]
-    if not falls.max() > 0:
+    largest = path.iloc[int(np.nanargmax(path.fall_nats))]
+    if not largest.fall_nats > 0:
         return f"{ends}, and no step lowers it"
-    largest = path.label.iloc[falls.argmax() + 1].replace("\n", "")
-    return f"{ends}, its largest fall {_amount(falls.max())} nats with {largest}"
+    return (
+        f"{ends}, its largest fall {_amount(largest.fall_nats)} nats "
+        f"({_interval(largest.fall_low_nats, largest.fall_high_nats)}) "
+        f"with {largest.label.replace(chr(10), ' ')}"
+    )
 
 
 def _tunability(searches: _Searches) -> tuple[Figure, str]:
     frames, moved = {}, {}
     for arm, search in searches.arms.items():
         moved[arm] = search.surrogate.configurations.default()[1]
-        frame = tunability.tunability(search.surrogate)
+        frame = tunability.tunability(search.surrogate, search.halves)
         labels = [
             f"{name} = {_value(default)}"
             for name, default in zip(frame.name, frame.default, strict=True)
@@ -218,9 +232,7 @@ def _tunability(searches: _Searches) -> tuple[Figure, str]:
     note = (
         "Points: the lowest loss that a forest predicts with the setting at its default, minus the "
         f"lowest without that, over the trials' configurations and {tunability.DRAWN} random ones. "
-        f"Lines: the middle {tunability.SPREAD:.0%} of {tunability.RESAMPLES} forests, each grown "
-        "on the trials drawn with replacement: fewer different ones, so that a point may lie "
-        "outside its line. Each arm has a scale of its own. "
+        f"{_lines()} Each arm has a scale of its own. "
         f"{_conditional(frames)}{_moved(moved)}R²: of such a forest on trials it was not grown on; "
         f"below {READABLE:g} nothing of the arm is to be read. {searches.notes}"
     )
@@ -234,10 +246,9 @@ def _costing(arm: str, frame: pd.DataFrame, search: _Search) -> str:
     row = frame.iloc[0]  # the largest, as they are sorted
     if not row.lost_nats > 0:
         return f"{known} no default is predicted to cost anything"
-    interval = f"[{_amount(row.low_nats)}, {_amount(row.high_nats)}]"
     return (
         f"{known} the default predicted to cost most is {row.label}: {_amount(row.lost_nats)} nats "
-        f"{interval}"
+        f"({_interval(row.low_nats, row.high_nats)})"
     )
 
 
@@ -249,14 +260,16 @@ def _searches(study: LoadedStudy) -> _Searches:
     """
     found, missing = {}, {}
     for arm in study.searched_arms:
-        trials = study.searched(arm)
-        trials = trials[np.isfinite(trials.value)]
-        if len(trials) < FEWEST:
-            missing[arm] = f"{len(trials)} trials"
+        trials = _trials(study, arm)
+        losses = trials.value.dropna()
+        failed = len(trials) - len(losses)
+        more = f" ({failed:,} more failed)" if failed else ""
+        if len(losses) < FEWEST:
+            missing[arm] = f"{len(losses)} trial{'' if len(losses) == 1 else 's'}{more}"
         elif not study.settings[arm]:
             missing[arm] = "nothing searched"
-        elif np.ptp(trials.value) == 0:
-            missing[arm] = f"{len(trials):,} equal losses"
+        elif np.ptp(losses) == 0:
+            missing[arm] = f"{len(losses):,} equal losses{more}"
         else:
             found[arm] = _search(study, arm, trials)
     names = ", ".join(f"{arm} has {why}" for arm, why in missing.items())
@@ -276,8 +289,22 @@ def _search(study: LoadedStudy, arm: str, trials: pd.DataFrame) -> _Search:
     surrogate = surrogate_of(
         configurations_of(settings, trials, _order(study, arm)), rows, trials.value
     )
-    best = int(trials.value.to_numpy().argmin())
-    return _Search(surrogate, rows[best], float(trials.value.iloc[best]))
+    best = int(np.nanargmin(trials.value))
+    at_random = int((trials.stratum == RANDOM_STRATUM).sum())
+    return _Search(surrogate, rows[best], float(trials.value.iloc[best]), at_random)
+
+
+def _trials(study: LoadedStudy, arm: str) -> pd.DataFrame:
+    """Return an arm's trials of the search that ended or failed: value, stratum, its settings.
+
+    The value is NaN where a trial failed, or ended with a loss that is not finite.
+    """
+    own = study.trials[(study.trials.arm == arm) & (study.trials.phase == "search")]
+    own = own[own.state.isin([TrialState.COMPLETE.value, TrialState.FAILED.value])]
+    ended = (own.state == TrialState.COMPLETE.value) & np.isfinite(own.value)
+    names = {f"param_{setting.name}": setting.name for setting in study.settings[arm]}
+    found = own.assign(value=own.value.where(ended)).sort_values("number")
+    return found.reindex(columns=["value", "stratum", *names]).rename(columns=names)
 
 
 def _order(study: LoadedStudy, arm: str) -> list[tuple[str, str]]:
@@ -296,7 +323,11 @@ def _notes(study: LoadedStudy, found: Mapping[str, _Search]) -> list[str]:
     """Return what a caption says of the trials: how many, which not, and how they were drawn."""
     own = study.trials[(study.trials.phase == "search") & study.trials.arm.isin(list(found))]
     notes = [
-        _counted(own, found),
+        _counted(found),
+        _each(
+            "Failed trials are among these, and count as the worst loss of their arm",
+            {arm: one.surrogate.failed for arm, one in found.items()},
+        ),
         _left_out(own),
         _each(
             "Losses far above the others are learned on a compressed scale",
@@ -307,13 +338,8 @@ def _notes(study: LoadedStudy, found: Mapping[str, _Search]) -> list[str]:
     return [note for note in notes if note]
 
 
-def _counted(own: pd.DataFrame, found: Mapping[str, _Search]) -> str:
-    ended = own[(own.state == TrialState.COMPLETE.value) & own.value.notna()]
-    at_random = ended[ended.stratum == "random"].arm.value_counts()
-    each = {
-        arm: f"{search.surrogate.trials:,} ({at_random.get(arm, 0):,})"
-        for arm, search in found.items()
-    }
+def _counted(found: Mapping[str, _Search]) -> str:
+    each = {arm: f"{one.surrogate.trials:,} ({one.random:,})" for arm, one in found.items()}
     counts = ", ".join(f"{arm} {count}" for arm, count in each.items())
     if len(set(each.values())) == 1 < len(each):
         counts = f"{next(iter(each.values()))} of each arm"
@@ -323,14 +349,12 @@ def _counted(own: pd.DataFrame, found: Mapping[str, _Search]) -> str:
 
 
 def _left_out(own: pd.DataFrame) -> str:
-    states = (TrialState.FAILED.value, TrialState.PRUNED.value)
-    lost = {state: int((own.state == state).sum()) for state in states}
-    ended = listed(f"{count} {state}" for state, count in lost.items() if count)
-    return f"Trials without a final loss are left out: {ended}." if ended else ""
+    pruned = int((own.state == TrialState.PRUNED.value).sum())
+    return f"Stopped early, and so without a final loss and left out: {pruned:,}." if pruned else ""
 
 
 def _each(what: str, counts: Mapping[str, int]) -> str:
-    named = ", ".join(f"{arm} {count}" for arm, count in counts.items() if count)
+    named = ", ".join(f"{arm} {count:,}" for arm, count in counts.items() if count)
     return f"{what}: {named}." if named else ""
 
 
@@ -369,5 +393,17 @@ def _amount(nats: float) -> str:
     return f"{nats:.2f}" if nats == 0 or abs(nats) >= 0.095 else f"{nats:.2g}"
 
 
-def _r2(r2: float) -> str:
-    return f"{r2:.2f}" if np.isfinite(r2) else "unknown"
+def _interval(low_nats: float, high_nats: float) -> str:
+    """Return an interval in as many decimals as tell its larger end from 0."""
+    size = max(abs(low_nats), abs(high_nats))
+    decimals = 2 if size >= 0.095 else 3 if size >= 0.0095 else 4
+    low, high = (round(end, decimals) + 0.0 for end in (low_nats, high_nats))  # no -0.00
+    return f"{_LEVEL} interval [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def _lines() -> str:
+    """Say in a caption what the intervals are."""
+    return (
+        f"Lines: {_LEVEL} intervals over trials, from what {HALVES} random halves of the trials "
+        "give, as it is and moved to lie around the point."
+    )

@@ -151,12 +151,15 @@ def _finding(found: list[Map]) -> str:
     if not cells:
         return f"No cell holds {SUPPORT} trials: a median here is the luck of one or two."
     low, high = min(cells, key=lambda one: one[0]), max(cells, key=lambda one: one[0])
-    share = f"{len(cells)} of {held} cells with trials hold {SUPPORT} or more"
     if low[0] == high[0]:
-        return f"In this search {share}, and all of these have the median {low[0]:.2f} nats."
+        return (
+            f"In this search {len(cells)} of {held} cells with trials hold {SUPPORT} or more, and "
+            f"all of these have the median {low[0]:.2f} nats."
+        )
     return (
-        f"In this search the lowest median is {low[0]:.2f} nats, of {_cell(low[1], low[2])}, the "
-        f"highest {high[0]:.2f} nats, of {_cell(high[1], high[2])}; {share}."
+        f"In this search, of cells with {SUPPORT} trials or more ({len(cells)} of {held}), the "
+        f"lowest median is {low[0]:.2f} nats, of {_cell(low[1], low[2])}, the highest "
+        f"{high[0]:.2f} nats, of {_cell(high[1], high[2])}."
     )
 
 

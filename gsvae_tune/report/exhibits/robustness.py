@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from gsvae_tune.report.estimates.marginal import fence
 from gsvae_tune.report.estimates.robustness import near_best, share_within
-from gsvae_tune.report.estimates.spread import Components, components, trial_spreads
+from gsvae_tune.report.estimates.spread import FARTHEST, Components, components, trial_spreads
 from gsvae_tune.report.exhibits.ended import counted, ended, left_out
 from gsvae_tune.report.exhibits.exhibit import ENOUGH, Exhibit, NothingToShow, listed
 from gsvae_tune.report.figures import robustness, style
@@ -56,7 +56,7 @@ def _robustness(study: LoadedStudy) -> tuple[Figure, str]:
         excess, random = frame.value - best.value, frame.random
         if random.sum() >= ENOUGH:
             steps = near_best(excess[random], int(random.sum()))
-            shares.append(steps.assign(arm=arm, stratum="random"))
+            shares.append(steps.assign(arm=arm, stratum=RANDOM_STRATUM))
         if not random.all() or random.sum() < ENOUGH:
             steps = near_best(excess, len(frame)).assign(low=np.nan, high=np.nan)
             shares.append(steps.assign(arm=arm, stratum="all"))
@@ -190,7 +190,8 @@ def _spread_caption(found: dict[str, Components], failed: dict[str, int], beyond
         + (f"; {lost:,} failed trials are not in it" if lost else "")
         + ". Bars: "
         "components of variance (one-way random effects, ANOVA); black lines: the same from "
-        "medians, which single bad trials do not move. All trials share their seeds; the "
+        "medians, which single bad trials do not move. Brackets in the text: 95 % jackknife "
+        "intervals over trials. All trials share their seeds; the "
         "sampler's choice of trials narrows the spread between them."
         + (f" At the edge: {beyond:,} trials beyond the axes." if beyond else "")
     )
@@ -204,13 +205,35 @@ def _spread_finding(found: dict[str, Components]) -> str:
     ordered = sorted(known, key=lambda arm: known[arm].share)
     named = list(known) if len(known) <= 4 else [ordered[0], ordered[-1]]
     extremes = "" if len(known) <= 4 else f" (the lowest and the highest of {len(known)} arms)"
-    said = listed(
-        f"{known[arm].share:.0%} [{known[arm].share_low:.0%}, {known[arm].share_high:.0%}] for "
-        f"{arm} ({known[arm].robust_between_nats:.2f} against "
-        f"{known[arm].robust_within_nats:.2f} nats by medians)"
-        for arm in named
-    )
+    said = listed(f"{_percent(known[arm])} for {arm}" for arm in named)
     return (
         "In this search, of the variance of single replicates' losses the differences between "
         f"configurations make up {said}{extremes}; the rest is the luck of seeds."
+        f"{_few_said({arm: known[arm] for arm in named})}"
+    )
+
+
+def _percent(one: Components) -> str:
+    if np.isnan(one.share_low):
+        return f"{one.share:.0%} (too few trials for an interval)"
+    high = ">99%" if 0.995 <= one.share_high < 1 else f"{one.share_high:.0%}"
+    return f"{one.share:.0%} [{one.share_low:.0%}, {high}]"
+
+
+def _few_said(known: dict[str, Components]) -> str:
+    """Say of the arms whose medians tell another share that few trials make up the difference."""
+    apart = {
+        arm: one
+        for arm, one in known.items()
+        if not np.isnan(one.share_low + one.robust_share)
+        and not one.share_low <= one.robust_share <= one.share_high
+    }
+    if not apart:
+        return ""
+    parts = listed(f"{one.farthest_share:.0%} for {arm}" for arm, one in apart.items())
+    shares = listed(f"{one.robust_share:.0%}" for one in apart.values())
+    return (
+        f" A few trials make up the difference: the {FARTHEST:.0%} farthest from the mean hold "
+        f"{parts} of the spread between configurations; by medians, which these do not move, the "
+        f"share is {shares}."
     )

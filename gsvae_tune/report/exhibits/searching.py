@@ -18,7 +18,9 @@ from gsvae_tune.report.exhibits.exhibit import (
     require_trials,
 )
 from gsvae_tune.report.exhibits.search_words import (
+    counted,
     each,
+    held,
     in_order,
     left_out,
     so_far,
@@ -57,21 +59,23 @@ def exhibits(study: LoadedStudy) -> Iterator[Exhibit]:
     yield Exhibit(
         "search-timeline",
         "Were the slots kept busy?",
-        "Each bar is a trial and each row a slot; white is time in which the slot trained nothing.",
+        "Each bar is a trial and each row a slot; white is time for which no training is on "
+        "record.",
         partial(_timeline, study),
     )
     yield Exhibit(
         "search-selection",
         "Do the best configurations hold up on fresh seeds?",
-        "Each line leads from the score that won the search to the mean over fresh seeds; a line "
-        "that rises was flattered by luck, and lines that cross changed places.",
+        "Each line leads from the score in the search to the mean over fresh seeds; a score whose "
+        "line rises was flattered by luck, and lines that cross changed places.",
         partial(_selection, study),
     )
 
 
 def _anytime(study: LoadedStudy) -> tuple[Figure, str]:
     enough = require_trials({arm: study.searched(arm) for arm in study.searched_arms})
-    curve = anytime.best_so_far(study.trials[study.trials.arm.isin(list(enough))])
+    trials = study.trials[study.trials.arm.isin(list(enough))]
+    curve = anytime.best_so_far(trials)
     drawn = anytime.improvements(curve)
     ends = anytime.random_ends(curve)
     equal = anytime.equal_compute(curve)
@@ -83,9 +87,11 @@ def _anytime(study: LoadedStudy) -> tuple[Figure, str]:
     if least:
         note += "Dotted: what the most frugal arm spent in all. "
     if drawn.elapsed_s.isna().all():
+        missing = int(timeline.untimed(trials[trials.phase == "search"]).sum())
         note += (
             "Over time since the start: not shown, for this study does not say when each trial "
-            "ended; trials are in order of number. "
+            f"ended ({missing} of {len(curve)} have no time of ending on record); trials are in "
+            "order of number. "
         )
     else:
         note += "Time since the start includes any in which the study did not run. "
@@ -97,13 +103,11 @@ def _anytime(study: LoadedStudy) -> tuple[Figure, str]:
 def _progress(drawn: pd.DataFrame, equal: pd.DataFrame, totals: pd.DataFrame) -> str:
     best = drawn[drawn.improved].groupby("arm").tail(1).set_index("arm").loc[totals.index]
     fewest, most = int(totals.ended.min()), int(totals.ended.max())
-    trials = f"{most} trials" if fewest == most else f"{fewest} to {most} trials"
+    trials = counted(most, "trial") if fewest == most else f"{fewest} to {most} trials"
     one = len(totals) == 1
     text = f"After {trials}{'' if one else ' an arm'} the lowest value in this search is "
     text += f"{each(best.best_nats, unit='nats')}"
-    when = {arm: f"{best.ended[arm]} of {totals.ended[arm]}" for arm in best.index}
-    last = max(best.index, key=lambda arm: best.ended[arm] / totals.ended[arm])
-    text += f"; the last improvement of {last} came with trial {when[last]}."
+    text += f"; {_latest(best.ended, totals.ended)}."
     if one or not totals.spent_s.min() > 0:
         return text
     then = equal.set_index("arm").best_nats.dropna()
@@ -115,6 +119,23 @@ def _progress(drawn: pd.DataFrame, equal: pd.DataFrame, totals: pd.DataFrame) ->
         f"{listed(leaders)} would {'still' if same else 'then'} have the lowest, "
         f"{then.min():.3f} nats."
     )
+
+
+def _latest(ended: pd.Series[int], of: pd.Series[int]) -> str:
+    """Say which arms improved last, as a share of their trials, and with which trial.
+
+    Args:
+        ended: by arm, trials that had ended when it improved for the last time.
+        of: by arm, trials that have ended.
+    """
+    share = ended / of
+    last = [str(arm) for arm in share.index[share == share.max()]]
+    if len(share) == 1:
+        return f"its last improvement came with trial {ended[last[0]]} of {of[last[0]]}"
+    if len(last) > 4:
+        return f"{len(last)} arms improved last, after {100 * share.max():.0f} % of their trials"
+    when = listed(f"{arm} (with trial {ended[arm]} of {of[arm]})" for arm in last)
+    return f"of all arms {when} improved last"
 
 
 def _expected(study: LoadedStudy) -> tuple[Figure, str]:
@@ -136,7 +157,8 @@ def _expected(study: LoadedStudy) -> tuple[Figure, str]:
     note += _bands(curves, "low_nats", "high_nats", "percentile bootstrap over trials")
     note += " Towards the right end a band is too short below: nothing better can be resampled. "
     if failed:
-        note += f"{failed} trials without a final value count as the worst of their arm. "
+        missing = counted(failed, "trial")
+        note += f"Counted as the worst of their arm: {missing} without a final value. "
     note += left_out(study, enough)
     figure = figures.expected(curves, styles_of(study), note)
     return figure, so_far(study) + _outlook(curves, list(enough))
@@ -155,12 +177,16 @@ def _outlook(curves: pd.DataFrame, arms: list[str]) -> str:
     if len(arms) > 1:
         overlap = [arm for arm in arms if arm != first and at[arm].low_nats <= at[first].high_nats]
         said = f"overlaps that of {len(overlap)} of the {len(arms) - 1} other arms"
+        if len(arms) == 2:
+            said = f"{'overlaps' if overlap else 'does not overlap'} that of the other arm"
         text += f"; the interval of the lowest, {interval} of {first}, {said}."
     else:
         text += f" (interval {interval})."
     gains = pd.Series({arm: half[arm].with_nats - at[arm].with_nats for arm in arms})
     fewer = int(half[first].trials)
-    return text + f" From {fewer} to {budget} trials it fell by {each(gains, unit='nats')}."
+    return (
+        text + f" From {fewer} to {counted(budget, 'trial')} it fell by {each(gains, unit='nats')}."
+    )
 
 
 def _nearest(own: pd.DataFrame, trials: float) -> pd.Series:
@@ -189,8 +215,10 @@ def _fidelity(study: LoadedStudy) -> tuple[Figure, str]:
     if curves.empty or curves.correlation.isna().all():
         raise NothingToShow(
             "No arm has both epochs on record and final values that differ, so there is no order "
-            f"to compare ({len(enough)} arms with enough trials)."
+            f"to compare ({counted(len(enough), 'arm')} with enough trials)."
         )
+    if curves.epoch.max() < 2:
+        raise NothingToShow("Trials last 1 epoch: there is no shorter run to compare them with.")
     curves = in_order(study, curves)
     by_arm = curves.groupby("arm", sort=False).first()
     note = (
@@ -200,9 +228,10 @@ def _fidelity(study: LoadedStudy) -> tuple[Figure, str]:
     )
     note += _bands(curves, "low", "high", "percentile bootstrap over trials") + " "
     if failed := int(by_arm.failed.sum()):
-        note += f"{failed} failed trials rank last, and cost what the worst one did. "
+        note += f"Ranked last, at the cost of the worst one: {counted(failed, 'failed trial')}. "
     if pruned := int(by_arm.pruned.sum()):
-        note += f"{pruned} pruned trials are left out: what they would have given is unknown. "
+        missing = counted(pruned, "pruned trial")
+        note += f"Left out, for what they would have given is unknown: {missing}. "
     if by_arm["of"].max() == fidelity.TRIALS:
         note += f"Of more than {fidelity.TRIALS} trials, so many drawn at random. "
     note += left_out(study, enough)
@@ -226,31 +255,35 @@ def _shortcut(curves: pd.DataFrame) -> str:
     text += f"; taking the first there costs {each(early.regret_nats, unit='nats')} in the end."
     below = curves.epoch[~(curves.correlation >= 0.9)]
     slowest = int(below.max()) if len(below) else 0
-    if slowest >= last:
-        return text
-    start = int(curves.epoch[curves.epoch > slowest].min())
-    return f"{text} From epoch {start} on the correlation is 0.9 or more in every arm shown."
+    # At its last epoch an arm's trials correlate with themselves.
+    shortest = curves.groupby("arm").epoch.max().min()
+    shorter = curves.epoch[(curves.epoch > slowest) & (curves.epoch < shortest)]
+    every = "" if len(early) == 1 else " in every arm shown"
+    if shorter.empty:
+        return f"{text} No shorter run keeps it at 0.9 or more{every} from there on."
+    return f"{text} From epoch {shorter.min():.0f} on the correlation is 0.9 or more{every}."
 
 
 def _timeline(study: LoadedStudy) -> tuple[Figure, str]:
     ended = study.trials[study.trials.state != TrialState.RUNNING.value]
     timed = timeline.intervals(ended)
-    missing = len(ended) - len(timed)
-    if timed.empty:
+    missing, unknown = len(ended) - len(timed), int(timeline.untimed(ended).sum())
+    if ended.empty:
+        raise NothingToShow("No trial has ended yet (0), so there is no timeline.")
+    if timed.empty or unknown > len(timed):
         raise NothingToShow(
-            f"None of the {len(ended)} trials that ended has a time of ending on record, so there "
-            "is no timeline."
-            if len(ended)
-            else "No trial has ended yet (0), so there is no timeline."
+            f"Of {counted(len(ended), 'trial')} that ended, "
+            f"{missing if missing < len(ended) else 'all'} left no time of ending or of training "
+            "on record, so there is no timeline."
         )
     whole = timeline.occupation(timed)
     note = (
-        f"{len(timed)} trials of the search and of its confirmation. A bar is as long as the trial "
-        "trained and ends where it ended. Times of training hold no interruptions, so a gap may be "
-        "one, and a resumed trial may overlap others and take a row of its own. "
+        f"{counted(len(timed), 'trial')} of the search and of its confirmation. A bar is as long "
+        "as the trial trained and ends where it ended. Times of training hold no interruptions, so "
+        "a gap may be one, and a resumed trial may overlap others and take a row of its own. "
     )
     if missing:
-        note += f"{missing} trials without a recorded time are left out. "
+        note += f"Left out: {counted(missing, 'trial')} without a recorded time. "
     styles = styles_of(study)
     if whole.slots > timelines.SLOTS:
         note += f"With more than {timelines.SLOTS} slots: mean number running in each of 300 times."
@@ -258,17 +291,23 @@ def _timeline(study: LoadedStudy) -> tuple[Figure, str]:
         figure = timelines.occupancy(at_once, whole.slots, styles, note)
     else:
         figure = timelines.timeline(timed, styles, note)
-    return figure, so_far(study) + _occupied(timed, whole)
+    return figure, so_far(study) + _occupied(timed, whole, unknown)
 
 
-def _occupied(timed: pd.DataFrame, whole: timeline.Occupation) -> str:
+def _occupied(timed: pd.DataFrame, whole: timeline.Occupation, unknown: int) -> str:
+    """Say how full the slots were, or that trials that ran at an unknown time leave that open."""
     scale, unit = timelines.time_unit(whole.span_s)
     confirm = int((timed.phase == "confirm").sum())
     text = (
-        f"{len(timed)} trials, {confirm} of them confirmations, ran at most {whole.slots} at once "
-        f"within {whole.span_s / scale:.3g} {unit}; {100 * whole.idle_share:.1f} % of the slots' "
-        "time trained nothing"
+        f"{counted(len(timed), 'trial')}, {counted(confirm, 'confirmation')} among them, ran at "
+        f"most {whole.slots} at once within {whole.span_s / scale:.3g} {unit}"
     )
+    if unknown:
+        return (
+            f"{unknown} of {len(timed) + unknown} trials that trained have no time of ending on "
+            f"record, so how busy the slots were is unknown; of the others, {text}."
+        )
+    text += f"; {100 * whole.idle_share:.1f} % of the slots' time trained nothing"
     if whole.gap_s > 0.01 * whole.span_s:
         short, name = timelines.time_unit(whole.gap_s)
         return f"{text}, and for {whole.gap_s / short:.3g} {name} in one piece nothing ran at all."
@@ -279,42 +318,29 @@ def _selection(study: LoadedStudy) -> tuple[Figure, str]:
     own = study.trials[study.trials.arm.isin(study.searched_arms)]
     confirmed = selection.confirmations(own, study.replicates)
     confirmed = in_order(study, confirmed)
-    if not np.isfinite(confirmed.again_nats).any():
+    if not confirmed.again_nats.notna().any():
         raise NothingToShow(
             "No configuration has been confirmed on fresh seeds"
-            + (
-                f": all {len(confirmed)} confirmations failed."
-                if len(confirmed)
-                else " (0 so far)."
-            )
+            + (f": {_all_failed(len(confirmed))}." if len(confirmed) else " (0 so far).")
         )
     told = selection.stability(confirmed)
-    seeds = _counts(confirmed.seeds[np.isfinite(confirmed.again_nats)])
     note = (
         f"The {_counts(told.configurations)} best of each arm's search. Bars: 95 % BCa bootstrap "
-        f"interval of the mean over {seeds} fresh seeds. Thick: first in the search. Number: fresh "
-        "seeds minus search, mean. "
+        f"interval of the mean over {_counts(confirmed.seeds[confirmed.seeds > 0])} fresh seeds. "
+        "Thick: first in the search. Number: fresh seeds minus search, mean. "
     )
-    if failed := int(told.failed.sum()):
-        note += f"A cross: a seed failed ({failed} configurations); ranked last, not in the mean. "
-    return figures.selection(confirmed, told, styles_of(study), note), so_far(study) + _held(told)
+    if failed := int(confirmed.failed.sum()):
+        note += f"Hollow: some seeds failed ({failed} in all), and are not in the mean. "
+    if lost := int(told.failed.sum()):
+        note += f"A cross: no seed is sound ({counted(lost, 'configuration')}); nowhere counted. "
+    figure = figures.selection(confirmed, told, styles_of(study), note)
+    return figure, so_far(study) + held(confirmed, told)
 
 
-def _held(told: pd.DataFrame) -> str:
-    curse = told.set_index("arm").curse_nats
-    text = (
-        f"On fresh seeds the {int(told.configurations.sum())} confirmed configurations gave, minus "
-        f"their score in the search, {each(curse, '+.3f', 'nats')} on average; above 0 "
-        "is the winner's curse."
-    )
-    ranked = told.set_index("arm").tau_b.dropna()
-    if ranked.empty:
-        return text + " With one configuration an arm, or equal scores, there is no order to keep."
-    most = int(told.configurations.max())
-    text += f" Kendall's tau-b between both orders is {each(ranked, '.2f', higher=True)}"
-    if most < 5:
-        return text + f", which of {most} configurations at most says little."
-    return text + f" (of up to {most} configurations an arm)."
+def _all_failed(configurations: int) -> str:
+    if configurations == 1:
+        return "all seeds of the one that was tried failed"
+    return f"all seeds of all {configurations} that were tried failed"
 
 
 def _counts(numbers: pd.Series) -> str:

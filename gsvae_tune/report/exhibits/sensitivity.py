@@ -7,6 +7,7 @@ trials count as losses at the top of every axis, and as configurations that miss
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gsvae_tune.report.estimates.marginal import median_interval, near_lowest, smoothed_loss
+from gsvae_tune.report.estimates.marginal import (
+    NAMED,
+    Shape,
+    median_interval,
+    shape,
+    smoothed_loss,
+)
 from gsvae_tune.report.exhibits import landscape, robustness
 from gsvae_tune.report.exhibits.ended import (
     SOUND,
@@ -23,12 +30,15 @@ from gsvae_tune.report.exhibits.ended import (
     cut,
     ended,
     failures,
+    figured,
     left_out,
     span,
+    strata,
 )
 from gsvae_tune.report.exhibits.exhibit import ENOUGH, Exhibit, NothingToShow, listed
 from gsvae_tune.report.figures import sensitivity, style
 from gsvae_tune.report.loaded import LoadedStudy
+from gsvae_tune.search.ledger import RANDOM_STRATUM
 from gsvae_tune.search.space import SearchedSetting
 
 START = ["tau_start", "tau_a", "tau_b", "tau_forward"]
@@ -44,6 +54,8 @@ UNITS = {
     "margin": "nats",
 }  # fmt: skip
 
+ALL = 5  # curves up to which each one's amount is said
+MOST = 4  # curves of which a range is said where there are more
 FEW = 3  # trials of a choice below which its median is one trial's luck
 
 _READING = (
@@ -78,29 +90,47 @@ def _numbers(study: LoadedStudy, names: list[str]) -> tuple[Figure, str]:
     """Draw trials and curves along the numeric settings of these names."""
     frames, top = cut(ended(study))
     panels, silent = _panels(study, frames, names)
-    points, curves, ranges = [], [], []
+    points, curves, found = [], [], []
     margin = study.config.protocol.smallest_effect_nats
     panel: Any
     for panel in panels.itertuples():
         key: dict[str, Any] = {"arm": panel.arm, "setting": panel.setting}
         own = _points(frames[panel.arm], panel.setting, numeric=True)
         points.append(own.assign(**key))
-        drawn = _drawn(own, log=panel.log, choices=panel.choices)
+        drawn = _drawn(own, panel, len(panels))
         curves += [curve.assign(stratum=name, **key) for name, curve in drawn.items()]
         if drawn:
-            near = _near(own, drawn, margin)
-            ranges.append(key | near | {"share": _axis_share(panel, near)})
+            stratum = RANDOM_STRATUM if RANDOM_STRATUM in drawn else "all"
+            seen = _shape(dict(strata(own))[stratum], drawn[stratum], panel, margin, len(panels))
+            found.append(Curve(panel.arm, panel.setting, stratum, seen))
     figure = sensitivity.marginals(
-        panels, pd.concat(points), _stacked(curves), pd.DataFrame(ranges, columns=_RANGES),
+        panels, pd.concat(points), _stacked(curves), _bars(found),
         style.arm_styles(study.arms),
-        _counts(study, frames, panels, top) + silent + _numbers_caption(margin, panels, curves),
+        _counts(study, frames, panels, top) + silent + _numbers_caption(margin, panels, found),
     )  # fmt: skip
-    return figure, _numbers_finding(ranges, margin) + failures(_shown(frames, panels))
+    finding = curves_finding(found, margin, len(panels))
+    return figure, finding + failures(_shown(frames, panels))
 
 
-_RANGES = [
-    "arm", "setting", "near_low", "near_high", "possible_low", "possible_high",
-]  # fmt: skip
+@dataclass(frozen=True)
+class Curve:
+    """What may be said of one curve, and of which trials it is."""
+
+    arm: str
+    setting: str
+    stratum: str
+    shape: Shape
+
+
+def _bars(found: list[Curve]) -> pd.DataFrame:
+    """Return the ranges that hold; elsewhere the lowest point is where noise put it."""
+    rows = [
+        (one.arm, one.setting, one.stratum, *one.shape.near, *one.shape.possible)
+        for one in found
+        if one.shape.held
+    ]
+    names = ["arm", "setting", "stratum", "near_low", "near_high", "possible_low", "possible_high"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _shown(frames: dict[str, pd.DataFrame], panels: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -164,104 +194,147 @@ def _points(frame: pd.DataFrame, setting: str, *, numeric: bool) -> pd.DataFrame
     )
 
 
-def _drawn(own: pd.DataFrame, *, log: bool, choices: Any) -> dict[str, pd.DataFrame]:
-    """Return the curves of the strata with enough trials: all, and random."""
+def _drawn(own: pd.DataFrame, panel: Any, looked_at: int) -> dict[str, pd.DataFrame]:
+    """Return the curves of the strata with enough trials: random, and all."""
     curves = {}
-    for stratum, trials in _strata(own):
+    for stratum, trials in strata(own):
         if len(trials) >= ENOUGH:
-            at = np.unique(trials["at"]) if choices else None
-            curve = smoothed_loss(trials["at"], trials.loss_nats, log=log, at=at)
+            at = np.unique(trials["at"]) if panel.choices else None
+            curve = smoothed_loss(
+                trials["at"], trials.loss_nats, log=panel.log, at=at, curves=looked_at
+            )
             if len(curve) > 1:
                 curves[stratum] = curve
     return curves
 
 
-def _strata(own: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return what is summed up: the random trials if there are enough, and all if that is more."""
-    random = own[own.random]
-    strata = [("random", random)] if len(random) >= SOUND else []
-    return strata if strata and len(random) == len(own) else [*strata, ("all", own)]
-
-
-def _near(own: pd.DataFrame, drawn: dict[str, pd.DataFrame], margin: float) -> dict[str, Any]:
-    """Return where a curve stays near its lowest, and whether its interval rules out any place."""
-    stratum = "random" if "random" in drawn else "all"
-    curve = drawn[stratum]
-    near = near_lowest(curve, margin)
-    ends = {
-        f"{name}_{end}": value
-        for name, pair in near.items()
-        for end, value in zip(("low", "high"), pair, strict=True)
-    }
-    n = int(own.random.sum()) if stratum == "random" else len(own)
-    limited = near["possible"] != (curve["at"].min(), curve["at"].max())
-    return {"stratum": stratum, "n": n, "limited": limited} | ends
-
-
-def _axis_share(panel: Any, near: dict[str, Any]) -> float:
-    """Return how much of what was searched is not ruled out."""
-    ends = [panel.low, panel.high, near["possible_low"], near["possible_high"]]
-    low, high, first, last = np.log(ends) if panel.log else ends
-    return float((last - first) / (high - low))
+def _shape(
+    trials: pd.DataFrame, curve: pd.DataFrame, panel: Any, margin: float, looked_at: int
+) -> Shape:
+    at = np.unique(trials["at"]) if panel.choices else None
+    return shape(
+        trials["at"], trials.loss_nats, curve, margin, log=panel.log, at=at, curves=looked_at
+    )
 
 
 def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    columns = ["arm", "setting", "stratum", "at", "loss_nats", "low_nats", "high_nats"]
+    columns = ["arm", "setting", "stratum", "stretch", "at", "loss_nats", "low_nats", "high_nats"]
     return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
 
 
-def _numbers_finding(ranges: list[dict[str, Any]], margin: float) -> str:
-    """Say where the smoothed loss stays near its lowest, for settings where values are ruled out.
+def curves_finding(found: list[Curve], margin_nats: float, looked_at: int) -> str:
+    """Say how much the loss varies along each curve, and where it is safe, if that can be told.
 
-    Where none is, a curve's lowest point is where noise put it, and is not named.
+    Where a curve is not told from a flat line, its lowest point is where noise put it, and is not
+    named. What rests on the sampler's own picks is never called safe.
+
+    Args:
+        found: the curves.
+        margin_nats: within which of the lowest a setting is safe.
+        looked_at: panels that share the level of the intervals.
     """
-    if not ranges:
+    if not found:
         return f"No setting here varied over enough trials for a curve: it takes {ENOUGH}."
-    limited = [one for one in ranges if one["limited"]]
-    free = len(ranges) - len(limited)
-    if not limited:
-        return (
-            f"In this search no value is ruled out, on {_all_of(free)}: every one may give a "
-            f"loss within {margin:g} nats of the lowest (95 % interval, {_trials_of(ranges)})."
+    told = sorted((one for one in found if one.shape.told), key=lambda one: -one.shape.amount_nats)
+    rest = [one for one in found if not one.shape.told]
+    calm = [one for one in rest if _calm(one, margin_nats)]
+    flat = [one for one in rest if not _calm(one, margin_nats)]
+    most = len(told) if len(found) <= ALL else MOST
+    parts = [_told_said(one) for one in told[:most]]
+    if len(told) > most:
+        parts.append(f"by {_amounts(told[most:])} along {len(told) - most} more")
+    every = len(found) <= ALL
+    if calm:
+        said = _flat_said(calm, every=every, alone=len(calm) == len(found))
+        parts.append(f"{said}: every value on the curve is safe")
+    if flat:
+        said = _flat_said(flat, every=every, alone=len(flat) == len(found))
+        parts.append(
+            f"{said}, which chance alone could do: no value is ruled out there, none known to be "
+            "safe"
         )
-    named = sorted(limited, key=lambda one: one["share"])[:3]
-    more = f"; likewise {len(limited) - 3} more" if len(limited) > 3 else ""
-    rest = f"; on {free} of {len(ranges)} curves no value is ruled out" if free else ""
+    ranges = any(one.shape.held for one in told[:most])
+    safe = f"; ranges lie within {margin_nats:g} nats of the lowest" if ranges else ""
     return (
-        f"In this search the smoothed loss stays within {margin:g} nats of its lowest for "
-        f"{'; '.join(_near_said(one) for one in named)}{more}{rest}."
+        "In this search the smoothed loss varies, from its highest to its lowest, "
+        f"{'; '.join(parts)} ({_panels_said(looked_at)} looked at, {_trials_of(found)}{safe})."
     )
 
 
-def _all_of(curves: int) -> str:
-    return "the one curve" if curves == 1 else f"all {curves} curves"
+def _told_said(one: Curve) -> str:
+    seen = one.shape
+    amount = f"by {_amount(seen)} along {one.setting} of {one.arm}"
+    if not seen.held:
+        return f"{amount}, where no range is sure"
+    near = span(*seen.near)
+    if one.stratum != RANDOM_STRATUM:
+        return f"{amount}, lowest at {near} among the sampler's own picks, which is biased"
+    (first, last), (low, high) = seen.possible, seen.ends
+    worse = [f"below {figured(first)}"] if first > low else []
+    worse += [f"above {figured(last)}"] if last < high else []
+    return f"{amount}, safe at {near}, on average worse {' and '.join(worse)}"
 
 
-def _trials_of(ranges: list[dict[str, Any]]) -> str:
-    fewest, most = min(one["n"] for one in ranges), max(one["n"] for one in ranges)
-    return f"{fewest:,} trials" if fewest == most else f"{fewest:,} to {most:,} trials each"
+def _flat_said(flat: list[Curve], *, every: bool, alone: bool) -> str:
+    """Say how much curves vary that are not told from flat ones."""
+    if every:
+        said = listed(f"{_amount(one.shape)} along {one.setting} of {one.arm}" for one in flat)
+    else:
+        said = f"{_amounts(flat)} along {f'all {len(flat)}' if alone else f'{len(flat)} more'}"
+    return f"by {said}"
 
 
-def _near_said(one: dict[str, Any]) -> str:
-    near, possible = (
-        span(one[f"{name}_low"], one[f"{name}_high"]) for name in ("near", "possible")
+def _calm(one: Curve, margin_nats: float) -> bool:
+    """Return whether a curve of random trials varies by no more than a margin, even at most."""
+    sound = one.stratum == RANDOM_STRATUM and one.shape.trials >= NAMED
+    return sound and one.shape.amount_high_nats <= margin_nats
+
+
+def _amount(seen: Shape) -> str:
+    return f"{seen.amount_nats:.2f} nats [{seen.amount_low_nats:.2f}, {seen.amount_high_nats:.2f}]"
+
+
+def _amounts(curves: list[Curve]) -> str:
+    amounts = [f"{one.shape.amount_nats:.2f}" for one in curves]
+    ends = sorted({amounts[0], *amounts}, key=float)
+    return f"{ends[0]} to {ends[-1]} nats" if len(ends) > 1 else f"{ends[0]} nats"
+
+
+def _panels_said(panels: int) -> str:
+    return "one panel" if panels == 1 else f"{panels} panels"
+
+
+def _trials_of(found: list[Curve]) -> str:
+    counts = [one.shape.trials for one in found]
+    said = (
+        f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
     )
-    which = "random trials" if one["stratum"] == "random" else "trials, the sampler's among them"
-    return (
-        f"{one['setting']} {near} of {one['arm']} ({possible} not ruled out, {one['n']:,} {which})"
-    )
+    random = sum(one.stratum == RANDOM_STRATUM for one in found)
+    which = "random trials" if random == len(found) else "trials, the sampler's among them"
+    if 0 < random < len(found):
+        which += f" on {len(found) - random}"
+    return f"{said} {which}"
 
 
-def _numbers_caption(margin: float, panels: pd.DataFrame, curves: list[pd.DataFrame]) -> str:
+def _numbers_caption(margin: float, panels: pd.DataFrame, found: list[Curve]) -> str:
     said = ""
-    if curves:
+    if found:
         said = (
             " Curves: local-linear mean of the trials with a setting near it, whatever their other "
             "settings; bands: pointwise 95 % bootstrap intervals over trials; of random trials "
-            f"alone from {SOUND} on; ending where fewer than three trials carry them. Bars: within "
-            f"{margin:g} nats of the curve's lowest point (thick), from the first to the last "
-            "point that the 95 % interval of its distance to that point does not rule out (thin)."
+            f"alone from {SOUND} on; ending where fewer than five trials carry them. Of "
+            f"{_panels_said(len(panels))} looked at, a shape is told only where shuffled losses "
+            f"bend fewer than 5 %/{len(panels)} of curves as much, and from {NAMED} trials on; "
+            f"brackets in the text: intervals at 1 - 5 %/{len(panels)}, "
+            "from 0 where no shape is told. None counts what smoothing flattens."
         )
+    if any(one.shape.held for one in found):
+        said += (
+            f" Bars: within {margin:g} nats of the curve's lowest point (thick), and what is not "
+            "ruled out (thin)."
+        )
+    if any(one.shape.held and one.stratum != RANDOM_STRATUM for one in found):
+        said += " Grey bars rest on the sampler's own picks, and are biased."
     if panels.setting.isin(["tau_min", "tau_max"]).any():
         said += (
             " The lower end, the start and the upper end of tau bound each other in every trial: "
@@ -282,7 +355,7 @@ def _choices(study: LoadedStudy) -> tuple[Figure, str]:
         key: dict[str, Any] = {"arm": panel.arm, "setting": panel.setting}
         own = _points(frames[panel.arm], panel.setting, numeric=False)
         points.append(own.assign(**key))
-        for stratum, trials in _strata(own):
+        for stratum, trials in strata(own):
             for choice, losses in trials.groupby("at").loss_nats:
                 ends = dict(zip(_MEDIANS, median_interval(losses), strict=True))
                 medians.append(
@@ -308,7 +381,9 @@ def _choices_finding(medians: pd.DataFrame) -> str:
     """Name the setting whose choices lie farthest apart, and whether their intervals overlap."""
     gaps = []
     for (arm, setting), own in medians.groupby(["arm", "setting"], sort=False):
-        main = own[own.stratum == ("random" if (own.stratum == "random").any() else "all")]
+        main = own[
+            own.stratum == (RANDOM_STRATUM if (own.stratum == RANDOM_STRATUM).any() else "all")
+        ]
         known = main[main.n >= ENOUGH].sort_values("median_nats", kind="stable")
         if len(known) > 1:
             gap = known.median_nats.iloc[-1] - known.median_nats.iloc[0]
@@ -318,7 +393,7 @@ def _choices_finding(medians: pd.DataFrame) -> str:
     gap, arm, setting, low, high = max(gaps, key=lambda one: one[0])
     if gap == 0:
         return f"In this search the medians of all choices with {ENOUGH} trials are equal."
-    which = "random trials" if low.stratum == "random" else "trials, the sampler's among them"
+    which = "random trials" if low.stratum == RANDOM_STRATUM else "trials, the sampler's among them"
     return (
         f"In this search, of choices with {ENOUGH} trials at least, medians lie farthest apart for "
         f"{setting} of {arm}: {low.median_nats:.2f} nats with {low.choice} ({low.n:,}), "

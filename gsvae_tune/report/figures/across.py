@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from gsvae_tune.report.figures import style
 from gsvae_tune.report.figures.style import ArmStyle
+from gsvae_tune.search.ledger import RANDOM_STRATUM
 
 _LABEL = 32  # characters of a line
 
@@ -68,33 +69,58 @@ def starts(frame: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
     """Draw smoothed losses along the starting temperature, a panel a study, a curve an arm.
 
     Args:
-        frame: as `estimates.across.starts`.
+        frame: as `estimates.across.starts`, and stratum: of the trials of each curve.
         styles: by arm.
     """
     studies = list(dict.fromkeys(frame.study))
     figure, axes = style.panels(len(studies), 1, height=2.3, sharex=True)
     for study, panel in zip(studies, axes[:, 0], strict=True):
         for arm, own in frame[frame.study == study].groupby("arm", sort=False):
-            drawn = styles[str(arm)]
-            panel.plot(own["at"], own.loss_nats, **drawn.curve, label=str(arm))
-            panel.fill_between(
-                own["at"], own.low_nats, own.high_nats, color=drawn.color, alpha=0.12
-            )
+            _curve(panel, own, styles[str(arm)], str(arm))
         panel.set_title(study)
         panel.set_ylabel("loss, nats")
         panel.set_xscale("log")
         panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     style.log_ticks(axes[-1, 0])
     axes[-1, 0].set_xlabel("starting temperature tau (member a's)")
-    counts = frame.groupby("study", sort=False).trials.unique()
-    shown = "; ".join(f"{study}: {', '.join(map(str, n))}" for study, n in counts.items())
     style.caption(
         figure,
-        "Smoothed validation loss of all finished trials, whatever their other settings, with its "
-        f"95 % pointwise bootstrap interval. Trials an arm: {shown}. Losses far out are cut at the "
-        "outer fence.",
+        "Smoothed validation loss, whatever the other settings, with its 95 % pointwise bootstrap "
+        f"interval; failed trials count as the worst shown. Trials an arm: {_counts(frame)}. "
+        "Losses far out are cut at the outer fence.",
     )
     return figure
+
+
+def _counts(frame: pd.DataFrame) -> str:
+    """Say how many trials the curves of each study rest on, and which."""
+    said = []
+    for study, own in frame.groupby("study", sort=False):
+        rows = own.drop_duplicates("arm")
+        counts = {
+            stratum: " or ".join(
+                f"{n:,}" for n in dict.fromkeys(rows.trials[rows.stratum == stratum])
+            )
+            for stratum in dict.fromkeys(rows.stratum)
+        }
+        parts = [
+            f"{n} " + ("random" if stratum == RANDOM_STRATUM else "(the sampler's among them)")
+            for stratum, n in counts.items()
+        ]
+        said.append(f"{study}: {', '.join(parts)}")
+    return "; ".join(said)
+
+
+def _curve(panel: Axes, own: pd.DataFrame, drawn: ArmStyle, label: str) -> None:
+    """Draw a curve with its band, broken where trials leave a gap."""
+    for place, (_, piece) in enumerate(own.groupby("stretch")):
+        # Names that start with an underscore stay out of the legend.
+        panel.plot(
+            piece["at"], piece.loss_nats, **drawn.curve, label=label if place == 0 else "_piece"
+        )
+        panel.fill_between(
+            piece["at"], piece.low_nats, piece.high_nats, color=drawn.color, alpha=0.12
+        )
 
 
 def temperatures(frame: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:

@@ -126,6 +126,11 @@ def tunability_figure(
     return figure
 
 
+def r2_text(r2: float) -> str:
+    """Return an R2 as it is written."""
+    return f"{r2:.2f}" if np.isfinite(r2) else "unknown"
+
+
 def _stack(lines: Sequence[int], columns: int = 1) -> tuple[Figure, NDArray[Any]]:
     """Return a figure with a row of panels an arm, each as high as its lines need."""
     heights = [0.2 * count + 0.55 for count in lines]
@@ -137,7 +142,7 @@ def _stack(lines: Sequence[int], columns: int = 1) -> tuple[Figure, NDArray[Any]
 
 def _prepared(panels: Sequence[Axes], arm: str, r2: float, own: style.ArmStyle) -> style.ArmStyle:
     """Name the arm over its first panel with its R2; return how the arm is drawn."""
-    known = f"{r2:.2f}" if np.isfinite(r2) else "unknown"
+    known = r2_text(r2)
     if r2 >= READABLE:
         panels[0].set_title(f"{arm}: surrogate R² = {known}", color=own.color, weight="bold")
         return own

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from gsvae_tune.report.figures import style
 from gsvae_tune.report.figures.sensitivity import RASTER, grid_of, wrapped
 from gsvae_tune.report.figures.style import ArmStyle
+from gsvae_tune.search.ledger import RANDOM_STRATUM
 
 _BARS: dict[str, dict[str, Any]] = {"between": {}, "within": {"hatch": "////"}}
 
@@ -62,12 +63,12 @@ def _steps(
     axes: Axes, shares: pd.DataFrame, low: float, high: float, color: dict[str, Any], *, pale: bool
 ) -> None:
     """Draw an arm's steps from the left end of the axis to the right."""
-    main = "random" if (shares.stratum == "random").any() else "all"
+    main = RANDOM_STRATUM if (shares.stratum == RANDOM_STRATUM).any() else "all"
     for stratum, steps in shares.groupby("stratum"):
         if pale and stratum != main:
             continue
         x = np.append(steps.within_nats.clip(lower=low), high)
-        line = "-" if stratum == "random" else "--"
+        line = "-" if stratum == RANDOM_STRATUM else "--"
         share, below, above = (
             np.append(column, column.iloc[-1]) for column in (steps.share, steps.low, steps.high)
         )
@@ -78,7 +79,7 @@ def _steps(
 
 def _legend(figure: Figure, shares: pd.DataFrame, *, others: bool, mark_nats: float) -> None:
     handles: list[Any] = []
-    if (shares.stratum == "random").any():
+    if (shares.stratum == RANDOM_STRATUM).any():
         handles += [
             Line2D([], [], color=style.BLACK, label="trials drawn at random"),
             Patch(facecolor=style.BLACK, alpha=0.22, label="95 % interval"),

@@ -188,7 +188,7 @@ def selection(
     """Draw each confirmed configuration's selected score beside what fresh seeds give.
 
     Args:
-        confirmed: as `selection.confirmations` returns it; at least one without failed seeds.
+        confirmed: as `selection.confirmations` returns it; at least one with a mean.
         stability: as `selection.stability` returns it.
         styles: of the arms, in order.
         note: what is said below.
@@ -208,7 +208,8 @@ def selection(
         panel.tick_params(labelbottom=arm in arms[-columns:])
         tau, curse = told.tau_b[arm], told.curse_nats[arm]
         text = "" if np.isnan(curse) else f"{curse:+.3f} nats"
-        text += "" if np.isnan(tau) else f"\ntau-b {tau:.2f} (n {told.configurations[arm]})"
+        scored = told.configurations[arm] - told.failed[arm]
+        text += "" if np.isnan(tau) else f"\ntau-b {tau:.2f} (n {scored})"
         panel.text(0.03, 0.97, text, transform=panel.transAxes, va="top", fontsize=8)
     widest = int(confirmed.groupby("arm").size().max())
     axes[0, 0].set_xlim(-0.25, 1.25 + 0.09 * (widest - 1))
@@ -227,7 +228,8 @@ def _slope(panel: Axes, row: Any, at: float, drawn: style.ArmStyle, *, best: boo
         panel.plot([0], [row.selected_nats], marker="X", markersize=8, color=color)
         return
     panel.plot([0, at], [row.selected_nats, row.again_nats], color=color,
-               linewidth=2.2 if best else 1.0, marker=drawn.marker, markersize=5.5)  # fmt: skip
+               linewidth=2.2 if best else 1.0, marker=drawn.marker, markersize=5.5,
+               markerfacecolor="white" if row.failed else color)  # fmt: skip
     panel.plot([at, at], [row.low_nats, row.high_nats], color=color, linewidth=1.2, alpha=0.75)
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from gsvae_tune.report.figures import style
 from gsvae_tune.report.figures.style import ArmStyle
+from gsvae_tune.search.ledger import RANDOM_STRATUM
 
 LOSS = "validation loss (nats)"
 RASTER = 2_000  # points of one artist
@@ -62,7 +63,8 @@ def marginals(
     Args:
         panels: see the module.
         points: see the module.
-        curves: arm, setting, stratum (random or all), at, loss_nats, low_nats, high_nats.
+        curves: arm, setting, stratum (random or all), stretch (points joined by a line), at,
+            loss_nats, low_nats, high_nats.
         ranges: arm, setting, stratum, near_low, near_high, possible_low, possible_high.
         arms: style of each.
         caption: under the figure.
@@ -78,8 +80,8 @@ def marginals(
         _trials(axes, own[0]["at"].astype(float), own[0].loss_nats, own[0], drawn, UP)
         for row in own[2].itertuples():
             bar: dict[str, Any] = {
-                "transform": axes.get_xaxis_transform(), "color": style.BLACK,
-                "solid_capstyle": "butt",
+                "transform": axes.get_xaxis_transform(), "solid_capstyle": "butt",
+                "color": style.BLACK if row.stratum == RANDOM_STRATUM else style.GREY,
             }  # fmt: skip
             axes.plot([row.possible_low, row.possible_high], [0.03, 0.03], linewidth=1.0, **bar)
             axes.plot([row.near_low, row.near_high], [0.03, 0.03], linewidth=4.0, **bar)
@@ -234,8 +236,10 @@ def _number_axis(axes: Axes, panel: Any) -> None:
 
 def _curves(axes: Axes, curves: pd.DataFrame, drawn: ArmStyle) -> None:
     """Draw the curve of the random trials solid, that of all trials dashed and grey."""
-    for stratum, curve in curves.groupby("stratum"):  # all first, so that random lies on top
-        random = stratum == "random"
+    for (stratum, _), curve in curves.groupby(
+        ["stratum", "stretch"]
+    ):  # all first, so that random lies on top
+        random = stratum == RANDOM_STRATUM
         color = drawn.color if random else style.GREY
         place = curve["at"].to_numpy()
         axes.fill_between(
@@ -273,7 +277,7 @@ def _trials(
 
 def _median(axes: Axes, place: int, row: Any) -> None:
     """Draw one median with its interval, under the trials of its choice."""
-    random = row.stratum == "random"
+    random = row.stratum == RANDOM_STRATUM
     y = place + (0.2 if random else 0.38)
     color = style.BLACK if random else style.GREY
     axes.plot([row.low_nats, row.high_nats], [y, y], color=color, linewidth=2.2 if random else 1.4)
@@ -360,7 +364,7 @@ def _legend(
 
 
 def _curve_handle(stratum: str, curve: str, *, marks: bool) -> Line2D:
-    random = stratum == "random"
+    random = stratum == RANDOM_STRATUM
     color = style.BLACK if random else style.GREY
     look: dict[str, Any] = {"color": color, "linestyle": "-" if random or marks else "--"}
     if marks:

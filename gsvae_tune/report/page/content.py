@@ -13,7 +13,7 @@ import yaml
 from gsvae_tune.report.exhibits.exhibit import Exhibit, listed
 from gsvae_tune.report.exhibits.gallery import SECTIONS, Section
 from gsvae_tune.report.loaded import LoadedStudy
-from gsvae_tune.report.page.grids import Grid, grids, settings
+from gsvae_tune.report.page.grids import Grid, grids
 from gsvae_tune.report.verdict import Comparison
 from gsvae_tune.study.records import TrialState
 
@@ -70,8 +70,7 @@ class Content:
 
     @property
     def tables(self) -> list[Grid]:
-        best = settings(self.study)
-        return [*([best] if best.rows else []), *grids(self.study)]
+        return grids(self.study)
 
     @property
     def comparisons(self) -> list[Comparison]:

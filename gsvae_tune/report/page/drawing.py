@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -37,6 +38,7 @@ class Shown:
     title: str
     reading: str
     finding: str
+    caption: str  # n, intervals, what is left out: as it stands in the figure
     image: str | None  # a data URI; None: there is nothing to draw
     width: int = 0  # pixels
     height: int = 0
@@ -139,7 +141,9 @@ def _work(places: range) -> list[Shown]:
 def _drawn(exhibit: Exhibit) -> Drawn:
     """Draw an exhibit; a mistake of ours in one figure costs the reader no other."""
     try:
-        return exhibit.drawn()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd numbers: the page is what is read
+            return exhibit.drawn()
     except Exception as error:  # noqa: BLE001 - said in the figure's place
         said = f"{FAILED} {type(error).__name__}: {error}. Please report it."
         return Drawn(exhibit, None, said)
@@ -152,7 +156,7 @@ def encode(drawn: Drawn, folder: Path | None, kinds: Sequence[str]) -> Shown:
         if folder is not None:  # of an earlier report
             for kind in kinds:
                 (folder / f"{exhibit.key}.{kind}").unlink(missing_ok=True)
-        return Shown(exhibit.key, exhibit.title, exhibit.reading, drawn.finding, None)
+        return Shown(exhibit.key, exhibit.title, exhibit.reading, drawn.finding, "", None)
     files = {"svg": drawn.encoded("svg")}
     if len(files["svg"]) > _LARGEST_SVG or "png" in kinds:
         files["png"] = drawn.encoded("png")
@@ -165,4 +169,6 @@ def encode(drawn: Drawn, folder: Path | None, kinds: Sequence[str]) -> Shown:
     kind, content = ("png", files["png"]) if as_pixels else ("svg+xml", files["svg"])
     image = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     width, height = (round(_PER_INCH * float(inches)) for inches in figure.get_size_inches())
-    return Shown(exhibit.key, exhibit.title, exhibit.reading, drawn.finding, image, width, height)
+    caption = " ".join(figure.get_supxlabel().split())
+    texts = (exhibit.key, exhibit.title, exhibit.reading, drawn.finding, caption)
+    return Shown(*texts, image, width, height)

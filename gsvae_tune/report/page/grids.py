@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +61,18 @@ def cell(value: Any, digits: int | None = None, mark: str = "") -> Cell:
 
 def grids(study: LoadedStudy) -> list[Grid]:
     """Return all tables of a study that have a row."""
-    verdict = study.verdict
-    found = [_troubles(study), _trials(study), _replicates(study)]
-    if verdict is not None:
-        found = [_verdicts(verdict.comparisons), _finalists(study), _compute(study), *found]
-    return [grid for grid in found if grid.rows]
+    makers = [settings, _verdicts, _finalists, _compute, _troubles, _trials, _replicates]
+    return [grid for maker in makers if (grid := _made(maker, study)).rows]
+
+
+def _made(maker: Callable[[LoadedStudy], Grid], study: LoadedStudy) -> Grid:
+    """Make a table; a mistake of ours, or odd values, in one cost the reader no other."""
+    try:
+        return maker(study)
+    except Exception as error:  # noqa: BLE001 - said in the table's place
+        name = maker.__name__.strip("_")
+        said = f"cannot be shown: {type(error).__name__}: {error}"
+        return Grid(name, name.capitalize(), [("table", "")], [[cell(said, mark="warning")]])
 
 
 def settings(study: LoadedStudy) -> Grid:
@@ -74,9 +81,11 @@ def settings(study: LoadedStudy) -> Grid:
     Settings down, arms across.
     """
     best = {arm: n for arm in study.searched_arms if (n := study.best(arm)) is not None}
-    own = {arm: study.settings_of(arm, number) for arm, number in best.items()}
+    own = {arm: study.searched(arm).set_index("number").loc[n] for arm, n in best.items()}
     what = "best so far" if study.verdict is None else "finalist"
-    known = {one.name: one.description for arm in best for one in study.settings[arm]}
+    meanings = columns_of_settings()
+    known = {one.name: meanings[f"{PARAM}{one.name}"].meaning
+             for arm in best for one in study.settings[arm]}  # fmt: skip
     drawn = {arm: {one.name for one in study.settings[arm]} for arm in best}
     headers = [
         ("setting", ""),
@@ -91,11 +100,12 @@ def settings(study: LoadedStudy) -> Grid:
         ]
         for name, meaning in known.items()
     ]
-    note = "A dash: the arm's search does not draw this setting."
+    note = "A dash: the arm's search did not draw this setting."
     return Grid("settings", "Settings of each arm's best", headers, rows if best else [], note)
 
 
-def _verdicts(comparisons: Iterable[Comparison]) -> Grid:
+def _verdicts(study: LoadedStudy) -> Grid:
+    comparisons = [] if study.verdict is None else study.verdict.comparisons
     headers = [
         ("comparison", "arm - baseline"),
         ("verdict", "supported, not supported or inconclusive"),
@@ -138,7 +148,7 @@ def _share(one: Comparison) -> Cell:
 
 
 def _finalists(study: LoadedStudy) -> Grid:
-    assert study.verdict is not None  # noqa: S101 - asked for where there is one
+    arms = {} if study.verdict is None else study.verdict.arms
     headers = [
         ("arm", ""), ("trial", ""),
         ("searched", "negative ELBO that the search chose it by, validation split, nats"),
@@ -153,9 +163,7 @@ def _finalists(study: LoadedStudy) -> Grid:
         ("gap", "relaxed minus one-hot negative ELBO, nats"), ("failed", "replicates"),
     ]  # fmt: skip
     rows = [
-        _finalist(arm, known.finalist)
-        for arm, known in study.verdict.arms.items()
-        if known.finalist is not None
+        _finalist(arm, known.finalist) for arm, known in arms.items() if known.finalist is not None
     ]
     return Grid("finalists", "Finalists", headers, rows)
 
@@ -176,14 +184,14 @@ def _finalist(arm: str, best: Finalist) -> list[Cell]:
 
 
 def _compute(study: LoadedStudy) -> Grid:
-    assert study.verdict is not None  # noqa: S101 - asked for where there is one
+    arms = {} if study.verdict is None else study.verdict.arms
     headers = [("arm", ""), ("configurations tried", ""), ("confirmed", ""),
                ("optimizer steps", "of all its trainings"), ("samples", "images drawn"),
                ("device-seconds", "")]  # fmt: skip
     rows = [
         [cell(arm), *(cell(n) for n in (of.configurations, of.confirmed, of.steps, of.samples)),
          cell(of.device_seconds, 0)]
-        for arm, of in ((arm, known.compute) for arm, known in study.verdict.arms.items())
+        for arm, of in ((arm, known.compute) for arm, known in arms.items())
     ]  # fmt: skip
     return Grid("compute", "What each arm was given", headers, rows)
 
@@ -192,6 +200,7 @@ def _troubles(study: LoadedStudy) -> Grid:
     trials = study.trials
     found = trials[trials.fault.notna() | trials.error.notna() | trials.note.notna()]
     headers = [("trial", ""), ("fault", ""), ("what is known", "")]
+    faults = {fault.key: fault.value for fault in Fault}
     rows = []
     for row in found.head(MOST).itertuples():
         texts: list[Any] = [row.fault, row.error, row.note]
@@ -199,7 +208,7 @@ def _troubles(study: LoadedStudy) -> Grid:
         rows.append(
             [
                 cell(name_of(row)),
-                cell(Fault[fault.upper()].value if fault else "-"),
+                cell(faults.get(fault, fault) or "-"),
                 cell("; ".join(filter(None, (error, note)))),
             ]
         )

@@ -17,6 +17,7 @@ from gsvae_tune.report.page.rendering import (
     render,
     write_page,
 )
+from gsvae_tune.study.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,19 @@ class Report:
             InputError: what stands at `place` is no report.
         """
         refuse_other(place)
-        alone = len(studies) == 1 and kinds
-        return cls(Plan.of(studies, place.parent / "figures" if alone else None, kinds), place)
+        folder = None
+        if len(studies) == 1 and kinds:
+            paths = studies[0].paths
+            own = place.absolute() == paths.page
+            folder = paths.figures if own else place.with_name(f"{place.stem}-figures")
+            if not own and folder.exists() and not place.exists():
+                raise InputError(
+                    "is there already, and not from an earlier report",
+                    where=str(folder),
+                    legal="figures are written beside the page, to a folder of its name",
+                    next_step="--output FILE",
+                )
+        return cls(Plan.of(studies, folder, kinds), place)
 
     @property
     def figures(self) -> int:

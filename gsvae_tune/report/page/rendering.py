@@ -19,6 +19,7 @@ from gsvae_tune.report.page.content import Answer, Content
 from gsvae_tune.report.page.drawing import Shown
 from gsvae_tune.report.page.grids import Grid
 from gsvae_tune.study.errors import InputError
+from gsvae_tune.study.harmless import harmless
 from gsvae_tune.study.records import write_atomic
 
 _MARK = '<meta name="generator" content="gsvae-tune'
@@ -64,6 +65,7 @@ def render(
         loader=PackageLoader("gsvae_tune.report", "page"),
         autoescape=True,  # names and texts come from outside
         undefined=StrictUndefined,
+        finalize=lambda value: harmless(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

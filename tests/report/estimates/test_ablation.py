@@ -11,22 +11,20 @@ from tests.search.test_importance import choice, number
 
 
 class Known:
-    """A forest of five trees around a known loss."""
+    """A known loss, of which a half of the trials sees what is above 20 times a factor."""
 
-    def __init__(self, loss):
-        self.loss = loss
+    def __init__(self, loss, factor=1):
+        self.loss, self.factor = loss, factor
 
     def predicted_nats(self, rows):
-        return np.array([self.loss(row) for row in rows])
-
-    def tree_nats(self, rows):
-        return self.predicted_nats(rows) + np.array([-2, -1, 0, 1, 2])[:, None]
+        return 20 + self.factor * (np.array([self.loss(row) for row in rows]) - 20)
 
 
 def path(loss, settings, start, target, order=(), trials=None):
     table = pd.DataFrame(columns=[one.name for one in settings]) if trials is None else trials
     space = configurations_of(settings, table, order)
-    return ablation_path(Known(loss), space, np.array(start), np.array(target))
+    halves = [Known(loss, factor) for factor in (0, 0.5, 1, 1.5, 2)]
+    return ablation_path(Known(loss), halves, space, np.array(start), np.array(target))
 
 
 def test_the_largest_fall_comes_first():
@@ -36,9 +34,15 @@ def test_the_largest_fall_comes_first():
     assert found.changed.tolist() == [(), ("c",), ("a",), ("d",), ("b",)]
     assert found["values"].tolist() == [(), (0.0,), (0.0,), (0.0,), (0.0,)]
     assert found.loss_nats.tolist() == [24, 20, 18, 17, 20]
-    # the middle 80 % of -2, -1, 0, 1, 2: quantiles 0.1 and 0.9, between the values
-    assert (found.loss_nats - found.low_nats).tolist() == pytest.approx([1.6] * 5)
-    assert (found.high_nats - found.loss_nats).tolist() == pytest.approx([1.6] * 5)
+    # of five halves, the ends are those that see 0 and 2 times what is above 20
+    above, ends = np.array([4, 0, -2, -3, 0]), np.array([[0], [2]])
+    interval = found[["low_nats", "high_nats"]].to_numpy().T
+    assert interval == pytest.approx(20 + np.sort(ends * above, axis=0))
+    assert np.isnan(found.filter(like="fall").iloc[0]).all()
+    falls = np.array([4, 2, 1, -3])
+    assert found.fall_nats.tolist()[1:] == falls.tolist()
+    interval = found[["fall_low_nats", "fall_high_nats"]].to_numpy()[1:].T
+    assert interval == pytest.approx(np.sort(ends * falls, axis=0))
 
 
 def test_it_is_greedy_and_sees_what_settings_do_together():
@@ -85,8 +89,12 @@ def test_a_forest_finds_the_order_of_a_sum():
     settings = [number(name) for name in "abc"]
     space = configurations_of(settings, table)
     forest = surrogate_of(space, rows_of(settings, table), 20 + table @ [1.0, 5.0, 2.5])
-    found = ablation_path(forest, space, np.full(3, 0.9), np.full(3, 0.1))
+    found = ablation_path(forest, forest.halved(), space, np.full(3, 0.9), np.full(3, 0.1))
     assert found.changed.tolist() == [(), ("b",), ("c",), ("a",)]
-    assert (found.low_nats <= found.high_nats).all()
+    for kind in ("", "fall_"):
+        known = found if not kind else found[1:]
+        middle = known.fall_nats if kind else known.loss_nats
+        assert (known[f"{kind}low_nats"] <= middle).all()
+        assert (middle <= known[f"{kind}high_nats"]).all()
     # 0.8 of a range each: falls of 4, 2 and 0.8 nats
     assert -np.diff(found.loss_nats) == pytest.approx([4, 2, 0.8], abs=0.5)

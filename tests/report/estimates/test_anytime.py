@@ -43,14 +43,25 @@ def test_one_unknown_time_of_ending_leaves_no_time_axis():
     trials.loc[0, "ended_s"] = np.nan
     curve = anytime.best_so_far(trials)
     assert curve.elapsed_s.isna().all()
-    assert curve[curve.arm == "a"].number.tolist()[0] == 0  # those without a time come first
+    assert curve[curve.arm == "a"].number.tolist() == [0, 1, 2, 3]
+
+
+def test_trials_that_were_stopped_at_an_unknown_time_are_in_order_of_number():
+    trials = table([*ROWS, ("b", 2, "search", "tpe", "complete", 4.0, 9.0, 139.0)])
+    trials.loc[trials.state == "pruned", "ended_s"] = np.nan
+    curve = anytime.best_so_far(trials)
+    b = curve[curve.arm == "b"]
+    assert b.number.tolist() == [0, 1, 2]
+    assert b.best_nats.tolist() == [4.5, 4.5, 4.0]
+    assert curve.elapsed_s.isna().all()
 
 
 def test_a_failed_trial_without_a_result_spoils_no_time_axis():
     trials = table()
     trials.loc[2, ["ended_s", "wall_s"]] = np.nan
     curve = anytime.best_so_far(trials)
-    assert curve[curve.arm == "a"].spent_s.tolist() == [0.0, 10.0, 40.0, 50.0]
+    assert curve[curve.arm == "a"].number.tolist() == [0, 1, 2, 3]  # after those before it
+    assert curve[curve.arm == "a"].spent_s.tolist() == [10.0, 40.0, 40.0, 50.0]
     assert curve[curve.number != 2].elapsed_s.notna().all()
 
 

@@ -55,6 +55,16 @@ def test_a_lost_replicate_stays_lost_and_the_whole_curve_ends_before():
     assert whole(curve).epoch.tolist() == [1]
 
 
+def test_replicates_that_failed_are_in_no_mean():
+    sound, collapsed = ((2.0, 2.0), (2.0, 2.0)), ((9.0, 9.0), (9.0, 9.0))
+    of = records({0: [sound] * 2, 1: [collapsed] * 2, 2: [((4.0, 4.0), (4.0, 4.0))] * 2})
+    curve = learning_curve(of, failed=[1])
+    assert curve.mean_nats.tolist() == [3.0, 3.0]
+    assert curve.replicates.tolist() == [2, 2]
+    assert len(whole(curve)) == 2
+    assert learning_curve(of, failed=[0, 1, 2]).empty
+
+
 def test_one_replicate_has_no_interval_and_none_no_curve():
     curve = learning_curve(records({0: [((2.0, 3.0), (9.0, 9.0))]}))
     assert curve.mean_nats.tolist() == [3.0]

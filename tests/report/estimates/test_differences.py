@@ -117,7 +117,7 @@ def test_an_arm_without_a_finalist_has_no_differences():
         study.config, study.verdict.comparisons, study.trials, study.replicates
     )
     assert found.empty
-    assert list(found) == ["arm", "baseline", "replicate", "difference_nats", "failed"]
+    assert list(found) == ["arm", "baseline", "replicate", "difference_nats", "failed", "lost"]
 
 
 def test_a_failure_in_either_arm_marks_the_pair_and_is_charged():

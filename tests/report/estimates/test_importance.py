@@ -9,7 +9,6 @@ from optuna.importance import FanovaImportanceEvaluator
 
 from gsvae_tune.report.estimates.configurations import configurations_of, rows_of
 from gsvae_tune.report.estimates.importance import (
-    RESAMPLES,
     fanova_shares,
     importances,
     unit_cube,
@@ -91,8 +90,12 @@ def test_intervals_hold_what_matters_and_a_dummy_has_next_to_nothing():
     settings = [number(name) for name in table.columns]
     losses = 20 + table.one + 3 * table.three + rng.normal(0, 0.05, 67)
     found = of(settings, table, losses)
-    assert (found.ped_low <= found.ped_high).all()
-    assert (found.fanova_low <= found.fanova_high).all()
+    for kind in ("ped", "fanova"):  # a point lies on its line
+        assert (found[f"{kind}_low"] <= found[kind]).all()
+        assert (found[kind] <= found[f"{kind}_high"]).all()
+        assert found[f"{kind}_low"].min() >= 0
+        assert found[f"{kind}_high"].max() <= 1
+        assert found[f"{kind}_low"]["three"] > found[f"{kind}_high"]["none"]
     assert found.fanova.idxmax() == found.ped.idxmax() == "three"
     assert found.fanova["three"] == pytest.approx(0.9, abs=0.05)
     assert found.fanova_high["none"] < 0.05
@@ -126,4 +129,16 @@ def test_equal_losses_tell_nothing():
     table = pd.DataFrame({"x": np.linspace(0, 1, 20)})
     found = of([number("x")], table, np.full(20, 3.0))
     assert found[SHARES].isna().all(axis=None)
-    assert RESAMPLES >= 20  # the caption names its interval by it
+
+
+def test_a_setting_that_makes_runs_diverge_is_important():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.random((90, 2)), columns=["one", "rate"])
+    settings = [number(name) for name in table.columns]
+    losses = 20 + table.one  # the rate does nothing to runs that end
+    ended = of(settings, table, losses)
+    assert ended.fanova["rate"] < 0.05
+    found = of(settings, table, losses.where(table.rate < 0.5))
+    assert found.fanova["rate"] > 0.4
+    assert found.fanova_low["rate"] > 0.2
+    assert found.ped["rate"] > 3 * ended.ped["rate"]

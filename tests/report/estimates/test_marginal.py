@@ -8,8 +8,10 @@ from gsvae_tune.report.estimates.marginal import (
     bandwidth,
     cell_medians,
     fence,
+    flatness_p,
     median_interval,
     near_lowest,
+    shape,
     smoothed_loss,
     stretches,
 )
@@ -109,20 +111,81 @@ def test_near_lowest_by_hand():
         low_nats=20.0,
         high_nats=22.0,
         above_low_nats=[0.5, 0.3, 0.0, 0.05, 0.01],
+        stretch=0,
     )
     # 5.0 is near too, but not joined to the lowest point at 3.0
     assert near_lowest(curve, 0.1) == {"near": (2.0, 3.0), "possible": (2.0, 5.0)}
     assert near_lowest(curve, 5.0) == {"near": (1.0, 5.0), "possible": (1.0, 5.0)}
+    apart = curve.assign(stretch=[0, 0, 1, 1, 1])  # no range runs through a gap
+    assert near_lowest(apart, 5.0)["near"] == (3.0, 5.0)
 
 
-def test_little_is_ruled_out_where_the_loss_hangs_on_nothing():
-    limited = 0
-    for seed in range(60):
+def test_a_curve_breaks_where_no_trial_is():
+    x = np.concatenate([np.linspace(0.0, 1.0, 20), np.linspace(9.0, 10.0, 20)])
+    curve = smoothed_loss(x, 20.0 + x, log=False)
+    # quartiles 0.74 and 9.26, sd 4.6: the bandwidth is 2.3, so that the gap of 8 is 3.4 of them
+    assert bandwidth(x) == pytest.approx(2.33, abs=0.05)
+    assert curve["at"][curve.stretch == 0].max() <= 1.0
+    assert curve["at"][curve.stretch == 1].min() >= 9.0
+    assert set(curve.stretch) == {0, 1}
+    # values of a list lie apart by nature
+    listed = smoothed_loss(np.round(x / 10), 20.0 + x, log=False, at=[0.0, 1.0])
+    assert listed["at"].tolist() == [0.0, 1.0]
+
+
+def test_flatness_by_hand():
+    # Two values with five trials each: the curve is told by the difference of two means. Of the
+    # 252 ways to deal out 1..10, two part them as far as 1..5 and 6..10: p = 2 / 252
+    x, y = np.repeat([0.0, 1.0], 5), np.arange(1.0, 11.0)
+    assert flatness_p(x, y, log=False, at=[0.0, 1.0]) == pytest.approx(2 / 252, abs=0.006)
+    assert flatness_p(x, np.full(10, 20.0), log=False) == 1.0
+    assert flatness_p(np.full(10, 1.0), y, log=True) == 1.0
+
+
+def test_where_the_loss_hangs_on_nothing_few_figures_name_anything():
+    curves, named = 3, 0
+    for seed in range(40):
         rng = np.random.default_rng(seed)
-        x, y = rng.uniform(0.0, 1.0, 20), rng.normal(20.0, 0.3, 20)
-        curve = smoothed_loss(x, y, log=False, seed=seed)
-        limited += near_lowest(curve, 0.1)["possible"] != (curve["at"].min(), curve["at"].max())
-    assert limited <= 8  # 60 times 5 % and twice its spread
+        loss = 20 + rng.lognormal(0.0, 1.0, 20)  # heavy tails, and far wider than the margin
+        loss = np.minimum(loss, fence(loss))
+        told = []
+        for _ in range(curves):
+            x = rng.uniform(0.0, 1.0, 20)
+            curve = smoothed_loss(x, loss, log=False, curves=curves)
+            told.append(shape(x, loss, curve, 0.1, log=False, curves=curves).told)
+        named += any(told)
+    assert named <= 5  # 40 times 5 % and twice its spread
+
+
+def test_a_shape_by_what_its_trials_carry():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.1, 4.0, 60)
+    loss = 20 + np.log(x / 0.5) ** 2 + rng.normal(0, 0.1, 60)
+    curve = smoothed_loss(x, loss, log=True, curves=3)
+    seen = shape(x, loss, curve, 0.1, log=True, curves=3)
+    assert (seen.told, seen.held, seen.trials) == (True, True, 60)
+    highest = curve.loss_nats.max() - curve.loss_nats.min()
+    assert seen.amount_nats == pytest.approx(highest)
+    assert 0 < seen.amount_low_nats < highest < seen.amount_high_nats
+    assert seen.ends == (curve["at"].min(), curve["at"].max())
+    # nine trials tell nothing; without two others in the range it is not named
+    few = slice(0, marginal.NAMED - 1)
+    short = smoothed_loss(x[few], loss[few], log=True)
+    told = shape(x[few], loss[few], short, 0.1, log=True)
+    assert (told.told, told.held, told.amount_low_nats) == (False, False, 0.0)
+    one = curve.assign(loss_nats=np.where(np.arange(len(curve)) == 20, 19.0, curve.loss_nats))
+    assert not shape(x, loss, one, 0.1, log=True).held
+
+
+def test_more_curves_take_more_to_tell_one():
+    rng = np.random.default_rng(3)
+    x = rng.uniform(0.0, 1.0, 40)
+    loss = 20 + 0.5 * x + rng.normal(0, 0.35, 40)
+    p = flatness_p(x, loss, log=False)
+    assert 0.05 / 20 < p <= 0.05
+    for curves, told in [(1, True), (20, False)]:
+        curve = smoothed_loss(x, loss, log=False, curves=curves)
+        assert shape(x, loss, curve, 0.1, log=False, curves=curves).told == told
 
 
 def test_much_is_ruled_out_where_the_loss_hangs_on_it():

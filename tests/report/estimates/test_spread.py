@@ -20,10 +20,14 @@ def test_balanced_by_hand():
     assert found.within_nats == pytest.approx(1.0)
     assert found.between_nats == pytest.approx((26 / 3) ** 0.5)
     assert found.share == pytest.approx(26 / 29)
-    # F = 27, quantiles of F(2, 6): 7.2599 (97.5 %) and 0.025425 = 1 / 39.3315 (2.5 %)
-    for end, quantile in [(found.share_low, 7.2599), (found.share_high, 1 / 39.3315)]:
-        shifted = 27 / quantile
-        assert end == pytest.approx((shifted - 1) / (shifted + 2), abs=1e-4)
+    # Left out in turn: means 5, 8: among 3 * 4.5 = 13.5; 2, 8: 54; 2, 5: 13.5; within stays 1.
+    # Pseudo-values 3 log 27 - 2 log: 4.6822, 1.9095, 4.6822: mean 3.7580, sd 1.6008; t(2) 4.3027
+    reach = 4.3027 * 1.6008 / 3**0.5
+    low, high = np.exp(3.7580 - reach), np.exp(3.7580 + reach)
+    assert found.share_low == max(0.0, (low - 1) / (low + 2)) == 0.0
+    assert found.share_high == pytest.approx((high - 1) / (high + 2), abs=1e-4)
+    # squares to the mean 5: 9, 0, 9: one trial (a tenth, at least one) holds half
+    assert found.farthest_share == pytest.approx(0.5)
     # medians: variances are all 1, over ln 2 * 2 / 2 = 0.6931, the median for normal losses;
     # distances of means to 5: 3, 0, 3, so 1.4826 * 3, less the within part of a mean of 3
     assert found.robust_within_nats == pytest.approx((1 / np.log(2)) ** 0.5)
@@ -64,6 +68,26 @@ def test_what_cannot_be_told_apart(losses):
 
 def test_failed_replicates_are_left_out():
     assert components(table([1, 2, np.nan], [4, 5, np.inf])) == components(table([1, 2], [4, 5]))
+
+
+def test_too_few_trials_have_no_interval():
+    found = components(table([1, 2], [4, 5]))
+    assert found.share > 0.8
+    assert np.isnan([found.share_low, found.share_high]).all()
+    # without the one trial that has replicates nothing is known of the spread within
+    assert np.isnan(components(table([1, 2], [4], [6], [9])).share_low)
+
+
+def test_the_interval_holds_the_truth_where_effects_have_heavy_tails():
+    # t with 3 degrees of freedom: variance 3; between^2 = 0.09 * 3, within^2 = 0.04
+    truth = 0.27 / 0.31
+    held = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        means = 20 + 0.3 * rng.standard_t(3, 67)
+        found = components(table(*(mean + rng.normal(0, 0.2, 3) for mean in means)))
+        held.append(found.share_low <= truth <= found.share_high)
+    assert np.mean(held) >= 0.77  # of 300: 85 %; the interval of F theory: 65 %
 
 
 def test_known_components_are_found():

@@ -37,6 +37,16 @@ def test_what_was_not_timed_and_what_still_runs_is_left_out():
     assert timeline.intervals(trials.iloc[:0]).empty
 
 
+def test_untimed_is_what_trained_and_ended_at_no_recorded_moment():
+    trials = table(BUSY)
+    trials["ended_s"] = np.nan
+    trials["state"] = ["complete", "pruned", "failed", "failed", "running"]
+    trials.loc[2, "wall_s"] = 0.0
+    trials.loc[3, "wall_s"] = np.nan
+    assert timeline.untimed(trials).tolist() == [True, True, False, False, False]
+    assert not timeline.untimed(table(BUSY)).any()
+
+
 def test_an_end_minus_a_duration_may_be_off_by_rounding():
     ends = np.cumsum(np.full(50, 0.1))
     rows = [("a", end - 0.1, end) for end in ends]

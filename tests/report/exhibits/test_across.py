@@ -22,8 +22,12 @@ def test_three_figures_over_two_judged_studies():
     assert all(one.figure is not None for one in found.values())
     assert len(found["across-differences"].figure.axes) >= 2
     assert "Supported: no comparison" in found["across-differences"].finding
-    assert "one pair at" in found["across-start"].finding
+    assert "pair in one at" in found["across-start"].finding
+    assert "the sampler's own picks, which is biased" in found["across-start"].finding
+    assert "safe" not in found["across-start"].finding
+    assert "on 2 of 4 curves looked at" in found["across-start"].finding
     assert "over 2 studies" in found["across-temperatures"].finding
+    assert "one configuration's setting" in found["across-temperatures"].finding
 
 
 def test_what_is_supported_is_named_with_its_study():
@@ -57,6 +61,16 @@ def test_long_names_leave_room_for_the_figure():
     long = "a-study-whose-name-is-as-long-as-a-study-s-name-may-ever-be-made"
     found = drawn(named(judged_study(), long), named(judged_study(seed=2), long[::-1]))
     assert all(one.figure is not None for one in found.values())
+
+
+def test_starts_rest_on_random_trials_where_there_are_enough():
+    study = made_study("smoke", trials=40, confirmed=0)
+    random = study.trials.assign(stratum="random")
+    found = drawn(named(dataclasses.replace(study, trials=random), "one"))["across-start"]
+    assert "pair in one at" in found.finding
+    assert "(safe: within 0.1 nats)" in found.finding
+    assert "biased" not in found.finding
+    assert "one: 40 random" in " ".join(found.figure._supxlabel.get_text().split())
 
 
 def test_studies_of_one_name_are_told_apart_by_folder(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from gsvae_tune.report.exhibits import comparison
 from gsvae_tune.report.figures import style
 from gsvae_tune.report.tables import EPOCHS, REPLICATES, TRIALS, _frame
+from gsvae_tune.report.verdict import decide
 from tests.report.estimates.test_differences import judged
-from tests.report.made import made_study
+from tests.report.made import judged_study, made_study
 
 KEYS = [
     "comparison-pairs", "comparison-verdict", "comparison-compute", "comparison-curves",
@@ -202,6 +203,27 @@ def test_a_curve_ends_where_its_first_seed_is_lost():
     assert "pair (1)" in " ".join(figure.get_supxlabel().split())
 
 
+def test_seeds_that_collapsed_are_in_no_curve_and_counted():
+    study = judged(usual())
+    number = study.verdict.arms["pair"].finalist.number
+    replicates, epochs = study.replicates.copy(), study.epochs.copy()
+    for table in (replicates, epochs):
+        own = (table.arm == "pair") & (table.phase == "confirm") & (table.number == number)
+        table.loc[own & (table.replicate == 4), "val_neg_elbo_nats"] = 99.0
+    own = (replicates.arm == "pair") & (replicates.phase == "confirm")
+    replicates.loc[own & (replicates.replicate == 4), "collapsed"] = True
+    one = dataclasses.replace(study, replicates=replicates, epochs=epochs)
+    figure, says = draw(one, "comparison-curves")
+    words = f"Failed, and in no mean: 1 of 10 seeds of pair #{number}."
+    assert words in says
+    assert words in " ".join(figure.get_supxlabel().split())
+    assert figure.axes[0].lines[0].get_ydata()[-1] < 30  # no part of 99 in it
+    replicates.loc[own, "collapsed"] = True
+    figure, says = draw(dataclasses.replace(one, replicates=replicates), "comparison-curves")
+    assert f"Failed, and in no mean: all 10 seeds of pair #{number}." in says
+    assert not any(text.get_text().startswith("pair") for text in figure.legends[0].get_texts())
+
+
 def repeated(study, times):
     """The study with its search's trials many times over, under numbers of their own."""
     tables = {}
@@ -221,3 +243,16 @@ def test_ten_thousand_trials_are_fast():
         began = time.perf_counter()
         draw(study, key)
         assert time.perf_counter() - began < 5.0  # about 0.3 s on an idle machine
+
+
+def test_where_every_seed_of_both_arms_failed_no_difference_is_drawn():
+    study = judged_study()
+    lost = study.replicates.assign(collapsed=study.replicates.phase == "confirm")
+    trials, config = study.trials, study.config
+    chosen = {arm: known.confirmed for arm, known in study.verdict.arms.items()}
+    verdict = decide(config, trials, lost, chosen, None)
+    study = dataclasses.replace(study, replicates=lost, verdict=verdict)
+    figure, _ = draw(study, "comparison-pairs")
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert "nothing to compare" in texts
+    assert not any("mean" in text for text in texts)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsvae_tune.report.estimates import importance, tunability
+from gsvae_tune.report.estimates import surrogate
 from gsvae_tune.report.estimates.surrogate import MOST
 from gsvae_tune.report.exhibits.importance import exhibits
 from tests.report.made import made_study
@@ -32,8 +32,7 @@ def with_trials(study, trials):
 def _few_resamples():
     """Fewer of them: the intervals themselves are tested beside their estimates."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importance, "RESAMPLES", 6)
-        patch.setattr(tunability, "RESAMPLES", 4)
+        patch.setattr(surrogate, "HALVES", 6)
         yield
 
 
@@ -56,7 +55,9 @@ def test_the_valley_is_found(shown):
         assert "40 (4) of each arm" in caption(one)
         assert len(one.encoded("png")) > 10_000
     # the loss is (log tau)^2 and a fifth of (log learning rate)^2: temperatures lead
-    found = re.findall(r"fANOVA puts (\w+) \((0\.\d\d|1\.00) \[", shown["importance"].finding)
+    found = re.findall(
+        r"fANOVA puts (\w+) \((0\.\d\d|1\.00), 90 % interval \[", shown["importance"].finding
+    )
     assert [name for name, _ in found] == ["tau_start", "tau_a", "tau_start"]
     assert all(float(share) > 0.5 for _, share in found)
 
@@ -66,7 +67,8 @@ def test_findings_name_the_numbers_that_are_drawn(shown):
     path = next(line for line in axes.lines if line.get_linestyle() == "None").get_xdata()
     text = shown["ablation"].finding
     assert f"from {path[0]:.2f} nats to {path[-1]:.2f} nats" in text
-    assert "tunability" in shown
+    assert re.search(r"largest fall \S+ nats \(90 % interval \[\S+, \S+\]\) with ", text)
+    assert re.search(r"\S+ nats \(90 % interval \[\S+, \S+\]\)", shown["tunability"].finding)
     largest = shown["tunability"].figure.axes[0].get_yticklabels()[0].get_text()
     assert largest.removesuffix(" †") in shown["tunability"].finding
 
@@ -82,7 +84,13 @@ def test_too_few_trials_are_counted(trials, failed):
     for one in drawn(made_study(trials=trials, epochs=1, confirmed=0, failed=failed)).values():
         assert one.figure is None
         assert "at least 10 trials that ended with a loss" in one.finding
-        assert f"pair has {trials - failed} trials" in one.finding
+        more = f" ({failed} more failed)" if failed else ""
+        assert f"pair has {trials - failed} trials{more}" in one.finding
+
+
+def test_one_trial_is_no_plural():
+    one = drawn(made_study(trials=4, epochs=1, confirmed=0, failed=3))["importance"]
+    assert "pair has 1 trial (3 more failed)," in one.finding
 
 
 def test_an_arm_that_is_missing_is_named(study):
@@ -114,12 +122,37 @@ def test_failed_trials_settings_that_never_varied_and_a_running_study():
     study = with_trials(study, study.trials.assign(param_tau_min=0.1, param_factor_b=None))
     shown = drawn(study)
     for one in shown.values():
-        assert "Trials without a final loss are left out: 9 failed." in caption(one)
+        failed = "count as the worst loss of their arm: pair 3, constant 3, fixed-factor 3."
+        assert failed in caption(one)
+        assert "24 trials, 3 of them failed" in one.finding
         assert "still running" in caption(one)
-        assert "21 (4) of each arm" in caption(one)
+        assert "24 (4) of each arm" in caption(one)
     for key in ("importance", "tunability"):
         written = [text.get_text() for text in shown[key].figure.axes[0].texts]
         assert written.count("did not vary") >= 2
+
+
+def test_a_setting_that_makes_runs_diverge_leads(study):
+    own = study.trials[study.trials.arm == "constant"].copy()
+    own["value"] = 20 + 0.1 * np.random.default_rng(0).random(len(own))
+    diverged = own.param_tau_b > own.param_tau_b.median()
+    own.loc[own.param_tau_b.idxmin(), "value"] = 20.5
+    for state, value in [("failed", np.nan), ("complete", np.inf)]:
+        states, values = own.state.mask(diverged, state), own.value.mask(diverged, value)
+        trials = own.assign(state=states, value=values)
+        shown = drawn(with_trials(study, trials))
+        assert "fANOVA puts tau_b" in shown["importance"].finding
+        assert "tau_b = 1" in shown["tunability"].finding
+        for one in shown.values():
+            assert "40 trials, 20 of them failed" in one.finding
+
+
+def test_trials_stopped_early_are_left_out_and_counted(study):
+    stopped = (study.trials.number < 3) & (study.trials.phase == "search")
+    trials = study.trials.assign(state=study.trials.state.mask(stopped, "pruned"))
+    one = drawn(with_trials(study, trials))["importance"]
+    assert "Stopped early, and so without a final loss and left out: 9." in caption(one)
+    assert "37 trials)" in one.finding
 
 
 def test_a_best_trial_that_is_the_default_needs_no_step(study):

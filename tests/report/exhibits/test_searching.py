@@ -119,7 +119,11 @@ def test_the_curse_is_the_mean_over_the_confirmed(study, usual):
         ]
         again = seeds.groupby("number").val_neg_elbo_nats.mean()
         curse = (again - own["search"][again.index]).mean()
-        assert f"{curse:+.3f} ({arm})" in usual["search-selection"].finding
+        low, high = (again - own["search"][again.index]).agg(["min", "max"])
+        assert (
+            f"{curse:+.3f} [{low:+.3f}, {high:+.3f}] ({arm})"
+            in (usual["search-selection"].finding.split(". ")[0])
+        )
 
 
 def test_replayed_arms_have_no_search_to_believe(usual):
@@ -169,9 +173,11 @@ def test_some_trials_failed():
     some = made(failed=4)
     found = drawn(some)
     assert shown(found) == set(KEYS)
-    assert "12 failed trials rank last" in caption(found["search-fidelity"])
+    assert "Ranked last, at the cost of the worst one: 12 failed trials." in caption(
+        found["search-fidelity"]
+    )
     early = made(failed=12, random=10, confirmed=1)  # 2 of each 10 random ones failed
-    assert "6 trials without a final value" in caption(
+    assert "Counted as the worst of their arm: 6 trials" in caption(
         drawn(early, "search-expected")["search-expected"]
     )
 
@@ -230,17 +236,88 @@ def test_no_confirmation_yet(study):
     assert "(0 so far)" in found["search-selection"].finding
 
 
-def test_a_confirmation_whose_seed_failed(study):
+@pytest.mark.parametrize(
+    ("column", "value"), [("collapsed", True), ("diverged", True), ("val_neg_elbo_nats", np.nan)]
+)
+def test_a_confirmation_whose_seed_failed(study, column, value):
     replicates = study.replicates.copy()
-    lost = (replicates.phase == "confirm") & (replicates.replicate == 0)
-    replicates.loc[lost & (replicates.arm == "pair"), "val_neg_elbo_nats"] = np.nan
+    confirm = replicates.phase == "confirm"
+    replicates.loc[confirm & (replicates.replicate == 0) & (replicates.arm == "pair"), column] = (
+        value
+    )
     found = drawn(changed(study, replicates=replicates), "search-selection")["search-selection"]
-    assert "2 configurations" in caption(found)
-    assert "(pair)" not in found.finding.split("above 0")[0]
-    replicates.loc[lost, "val_neg_elbo_nats"] = np.nan
+    assert "Hollow: some seeds failed (2 in all)" in caption(found)
+    assert "Failed, and in no mean: 2 of 60 fresh seeds." in found.finding
+    replicates.loc[confirm & (replicates.arm == "pair"), column] = value
+    found = drawn(changed(study, replicates=replicates), "search-selection")["search-selection"]
+    assert "no seed is sound (2 configurations)" in caption(found)
+    assert "4 of 6 confirmed configurations (2 without a sound seed, among them all of pair)" in (
+        found.finding
+    )
+    assert "(pair)" not in found.finding
+    replicates.loc[confirm, column] = value
     found = drawn(changed(study, replicates=replicates), "search-selection")["search-selection"]
     assert found.figure is None
-    assert "all 6 confirmations failed" in found.finding
+    assert "all seeds of all 6 that were tried failed" in found.finding
+
+
+def test_one_configuration_is_said_to_be_one(study):
+    best = study.trials[(study.trials.arm == "pair") & (study.trials.phase == "confirm")].iloc[0]
+    confirm = study.trials.phase == "confirm"
+    kept = ~confirm | ((study.trials.arm == "pair") & (study.trials.number == best.number))
+    one = changed(study, trials=study.trials[kept])
+    found = drawn(one, "search-selection")["search-selection"]
+    first = found.finding.split(". ")[0]
+    assert first.startswith("On fresh seeds the one confirmed configuration gave, minus its score")
+    assert "95 % BCa interval over the seeds of an arm's one configuration" in first
+
+
+def test_arms_that_improved_last_together_are_both_named():
+    both = pd.Series({"pair": 20, "constant": 10, "yoked": 3})
+    of = pd.Series({"pair": 20, "constant": 10, "yoked": 20})
+    assert searching._latest(both, of) == (
+        "of all arms pair (with trial 20 of 20) and constant (with trial 10 of 10) improved last"
+    )
+    assert searching._latest(both[:1], of[:1]) == "its last improvement came with trial 20 of 20"
+
+
+def test_that_the_last_epoch_agrees_with_itself_is_nothing(study):
+    epochs = study.epochs.copy()
+    early = epochs.epoch < epochs.epoch.max()
+    noise = np.random.default_rng(0).normal(0, 50, early.sum())
+    for column in ("val_neg_elbo_nats", "control_loss_discrete"):
+        epochs.loc[early, column] += noise
+    found = drawn(changed(study, epochs=epochs), "search-fidelity")["search-fidelity"]
+    assert "No shorter run keeps it at 0.9 or more in every arm shown" in found.finding
+    found = drawn(changed(study, epochs=epochs[epochs.epoch == 1]), "search-fidelity")
+    assert "Trials last 1 epoch" in found["search-fidelity"].finding
+
+
+def pruned(study, numbers, **columns):
+    """The study with some trials stopped by a scheduler, as studies of old recorded them."""
+    trials = study.trials.copy()
+    at = (trials.phase == "search") & trials.number.isin(numbers)
+    for column, value in ({"state": "pruned", "value": np.nan} | columns).items():
+        trials.loc[at, column] = value
+    return changed(study, trials=trials)
+
+
+def test_trials_that_were_pruned_at_an_unknown_time(study):
+    found = drawn(pruned(study, [3, 4], ended_s=np.nan), "search-anytime", "search-timeline")
+    assert "6 of 60 have no time of ending on record" in caption(found["search-anytime"])
+    assert len(found["search-anytime"].figure.axes) == 2
+    said = found["search-timeline"].finding
+    assert said.startswith("6 of 66 trials that trained have no time of ending on record")
+    assert "trained nothing" not in said
+    most = drawn(pruned(study, range(3, 20), ended_s=np.nan), "search-timeline")
+    assert most["search-timeline"].figure is None
+    assert "Of 66 trials that ended, 51 left no time" in most["search-timeline"].finding
+
+
+def test_trials_that_were_pruned_at_a_known_time(study):
+    found = drawn(pruned(study, [3, 4]), "search-anytime", "search-timeline")
+    assert len(found["search-anytime"].figure.axes) == 3
+    assert "trained nothing" in found["search-timeline"].finding
 
 
 def test_a_study_without_times_of_ending(study):

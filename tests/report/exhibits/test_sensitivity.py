@@ -1,14 +1,18 @@
 import dataclasses
 import re
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from gsvae_tune.report.estimates.marginal import Shape
+from gsvae_tune.report.estimates.spread import Components
 from gsvae_tune.report.exhibits import ended, landscape, robustness, sensitivity
 from gsvae_tune.report.exhibits.exhibit import NothingToShow
 from gsvae_tune.report.figures import style
+from gsvae_tune.report.page.content import first_sentence
 from tests.report.made import made_study
 
 KEYS = [
@@ -112,6 +116,75 @@ def test_all_losses_equal(study):
     assert "same loss" in found[ROBUSTNESS].finding
     assert found[ROBUSTNESS].figure is None
     assert "there is no spread" in found[SPREAD].finding
+
+
+def curve(arm, *, told, held=False, stratum="random", amount=1.0, high=2.0):
+    seen = Shape(
+        21, amount, 0.4 if told else 0.0, high, told, (0.2, 0.5), (0.1, 0.9), (0.1, 2), held
+    )
+    return sensitivity.Curve(arm, "tau_start", stratum, seen)
+
+
+def test_every_arm_is_said_how_much_and_where():
+    found = [curve("pair", told=True, held=True), curve("constant", told=False, amount=0.3)]
+    said = sensitivity.curves_finding(found, 0.1, 4)
+    assert first_sentence(said) == said
+    assert "1.00 nats [0.40, 2.00] along tau_start of pair, safe at 0.2 to 0.5, on average" in said
+    assert "worse above 0.9;" in said  # the curve ends at 0.1: below it nothing is known
+    assert "0.30 nats [0.00, 2.00] along tau_start of constant, which chance alone could do" in said
+    assert "4 panels looked at, 21 random trials" in said
+
+
+def test_what_the_sampler_picked_is_never_safe():
+    said = sensitivity.curves_finding([curve("pair", told=True, held=True, stratum="all")], 0.1, 1)
+    assert "lowest at 0.2 to 0.5 among the sampler's own picks, which is biased" in said
+    assert "safe" not in said
+    flat = [curve("pair", told=False, stratum="all", amount=0.0, high=0.0)]
+    assert "every value" not in sensitivity.curves_finding(flat, 0.1, 1)
+
+
+def test_a_curve_flat_within_the_margin_is_safe_all_along():
+    found = [curve("pair", told=False, amount=0.05, high=0.09)]
+    said = sensitivity.curves_finding(found, 0.1, 1)
+    assert "along tau_start of pair: every value on the curve is safe" in said
+
+
+def test_of_many_curves_some_are_named():
+    found = [curve(f"arm{one}", told=one < 6, amount=1.0 + one) for one in range(9)]
+    said = sensitivity.curves_finding(found, 0.1, 9)
+    assert "arm5, where no range is sure; by 5.00" in said
+    assert "by 1.00 to 2.00 nats along 2 more; by 7.00 to 9.00 nats along 3 more" in said
+
+
+def test_a_few_best_trials_off_the_range_name_none():
+    """Eight trials, the two best where no others are: nothing is named."""
+    at = [0.509, 0.514, 0.686, 0.7, 0.73, 0.8, 0.86, 0.9]
+    loss = [20.4, 20.5, 21.9, 22.3, 22.0, 22.6, 22.4, 22.8]
+    own = pd.DataFrame({"at": at, "loss_nats": loss, "random": False})
+    panel = SimpleNamespace(log=False, choices=())
+    drawn_curves = sensitivity._drawn(own, panel, 5)
+    for stratum, line in drawn_curves.items():
+        seen = sensitivity._shape(dict(ended.strata(own))[stratum], line, panel, 0.1, 5)
+        assert not seen.told
+        assert not seen.held
+
+
+def test_spread_that_few_trials_make_up_is_said_to_be():
+    one = Components(50, 150, 1.0, 0.5, 0.8, 0.6, 0.9, 0.3, 0.4, 0.75)
+    said = robustness._spread_finding({"pair": one})
+    assert "80% [60%, 90%] for pair; the rest" in said
+    # by medians: 0.09 / 0.25
+    assert "10% farthest from the mean hold 75% for pair" in said
+    assert "the share is 36%." in said
+    agreed = dataclasses.replace(one, robust_between_nats=0.7)  # 0.49 / 0.65
+    assert "few trials" not in robustness._spread_finding({"pair": agreed})
+    bare = dataclasses.replace(one, share_low=np.nan, share_high=np.nan)
+    assert "80% (too few trials for an interval)" in robustness._spread_finding({"pair": bare})
+
+
+def test_a_map_says_which_cells_it_speaks_of(study):
+    found = drawn(many(study, 3), MAP_RANGE)[MAP_RANGE]
+    assert "of cells with 3 trials or more (" in found.finding
 
 
 def test_settings_that_never_varied(study):

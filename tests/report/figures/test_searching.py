@@ -70,10 +70,13 @@ def test_unknown_device_time_leaves_its_panel_out():
 
 def test_a_confirmation_that_failed_is_a_cross_beside_those_that_did_not():
     confirmed = pd.DataFrame(
-        {"arm": "a", "number": [0, 1], "selected_nats": [1.0, 1.1], "again_nats": [1.2, np.inf],
-         "low_nats": [1.1, np.nan], "high_nats": [1.3, np.nan], "seeds": 3, "rank": [1, 2]}
+        {"arm": "a", "number": [0, 1], "selected_nats": [1.0, 1.1], "again_nats": [1.2, np.nan],
+         "low_nats": [1.1, np.nan], "high_nats": [1.3, np.nan], "seeds": 3, "failed": [1, 3],
+             "rank": [1, 2]}
     )  # fmt: skip
-    told = pd.DataFrame({"arm": ["a"], "configurations": 2, "tau_b": np.nan, "curse_nats": 0.2})
+    told = pd.DataFrame(
+        {"arm": ["a"], "configurations": 2, "failed": 1, "tau_b": np.nan, "curse_nats": 0.2}
+    )
     figure = png(searching.selection, confirmed, told, style.arm_styles(["a"]), "note")
     assert [line.get_marker() for line in figure.axes[0].lines].count("X") == 1
 

@@ -37,17 +37,26 @@ def panels(arms, **more):
 def test_marginals(count):
     arms = ARMS[:count]
     ends = [0.2, 0.5, 0.1, 1.0]
-    ranges = pd.DataFrame([[arm, "tau_start", *ends] for arm in arms], columns=[
-        "arm", "setting", "near_low", "near_high", "possible_low", "possible_high",
+    ranges = pd.DataFrame([[arm, "tau_start", "random", *ends] for arm in arms], columns=[
+        "arm", "setting", "stratum", "near_low", "near_high", "possible_low", "possible_high",
     ])  # fmt: skip
     curves = pd.DataFrame(
         [
-            [arm, "tau_start", stratum, at, 20.5, 20.0, 21.0]
+            [arm, "tau_start", stratum, 0, at, 20.5, 20.0, 21.0]
             for arm in arms
             for stratum in ("random", "all")
             for at in (0.1, 1.0)
         ],
-        columns=["arm", "setting", "stratum", "at", "loss_nats", "low_nats", "high_nats"],
+        columns=[
+            "arm",
+            "setting",
+            "stratum",
+            "stretch",
+            "at",
+            "loss_nats",
+            "low_nats",
+            "high_nats",
+        ],
     )
     with style.applied():
         figure = sensitivity.marginals(
@@ -64,7 +73,7 @@ def test_marginals(count):
 
 def test_only_what_is_shown_is_explained():
     own = points(["a"], [0.1, 0.5, 1.0, 4.0]).iloc[:1]
-    nothing = pd.DataFrame(columns=["arm", "setting", "stratum"])
+    nothing = pd.DataFrame(columns=["arm", "setting", "stratum", "stretch"])
     with style.applied():
         figure = sensitivity.marginals(
             panels(["a"]), own, nothing, nothing, style.arm_styles(["a"]), "n"

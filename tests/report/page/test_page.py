@@ -195,6 +195,50 @@ def test_names_and_texts_from_outside_are_text(tmp_path, brief):
     assert text.count("&lt;script&gt;") >= 4
 
 
+def test_control_characters_reach_no_page(tmp_path, brief):
+    study = made_study("smoke", trials=6, failed=1, confirmed=0)
+    study.trials.loc[study.trials.state == "failed", "error"] = "a\x00b\x1b[2Jc\u202ed"
+    text = write(
+        tmp_path / "r.html",
+        dataclasses.replace(study, recorded=study.recorded | {"commands": ["\x07"]}),
+    )
+    assert "a\ufffdb\ufffd[2Jc\ufffdd" in text
+    assert not {"\x00", "\x1b", "\u202e", "\x07"} & set(text)
+
+
+def test_odd_values_in_one_table_cost_no_other(tmp_path, brief):
+    study = made_study("smoke", trials=6, failed=1, confirmed=0)
+    study.trials.loc[study.trials.state == "failed", "fault"] = "struck by lightning"
+    odd = study.trials.assign(param_mystery="?", param_learning_rate="fast")
+    text = write(tmp_path / "r.html", dataclasses.replace(study, trials=odd))
+    assert "struck by lightning" in text
+    assert 'id="s0-trials"' in text
+    broken = dataclasses.replace(study, trials=study.trials.drop(columns="note"))
+    text = write(tmp_path / "r.html", broken)
+    assert "cannot be shown: " in text
+    assert 'id="s0-trials"' in text
+
+
+def test_captions_can_be_read_where_the_picture_is_small(page):
+    study, text, _ = page
+    caption = show(study, "comparison-pairs").figure.get_supxlabel()
+    assert " ".join(caption.split()) in html.unescape(text)
+
+
+def test_figures_of_a_page_elsewhere_touch_nobodys_files(tmp_path, brief):
+    mine = tmp_path / "figures/comparison-pairs.svg"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    write(tmp_path / "one.html", judged_study(), kinds=("svg",))
+    write(tmp_path / "two.html", judged_study(seed=2), kinds=("svg",))
+    assert mine.read_text() == "mine"
+    one, two = (tmp_path / f"{name}-figures/comparison-pairs.svg" for name in ("one", "two"))
+    assert one.read_bytes() != two.read_bytes()
+    (tmp_path / "three-figures").mkdir()
+    with pytest.raises(InputError, match="three-figures: is there already"):
+        Report.of([judged_study()], tmp_path / "three.html", ("svg",))
+
+
 def test_several_studies_are_side_by_side(tmp_path, brief):
     studies = [judged_study(seed=1), made_study("smoke", trials=2, confirmed=0)]
     text = write(tmp_path / "r.html", *studies)
