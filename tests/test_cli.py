@@ -278,6 +278,7 @@ def test_an_interrupt_ends_in_time_keeps_everything_and_says_how_to_go_on(tmp_pa
     assert (tmp_path / "studies/smoke/trials/pair/0/epochs.jsonl").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_and_repeats_nothing(tmp_path):
     """kill -9 in the middle; the same command again gives the tables of an uninterrupted run."""
     from tests.execution.test_runner import assert_same

@@ -119,8 +119,7 @@ def run(
     paths = StudyPaths.of(config.out, config.name)
     try:
         # Where the trials are recorded is nobody's business who reads the report.
-        elsewhere = {key: ("URL", flag) for key, (_, flag) in overrides.items() if key == "storage"}
-        done = run_study(config, console, _command(study, overrides | elsewhere))
+        done = run_study(config, console, _command(study, overrides, storage="URL"))
         tables, verdict = _show_result(config, done)
         if config.report:
             report_on(done.paths, config, tables, verdict)
@@ -227,14 +226,22 @@ def _show_result(config: StudyConfig, done: Run) -> tuple[dict[str, pd.DataFrame
     return tables, verdict
 
 
-def _command(study: str, overrides: Mapping[str, tuple[Any, str]]) -> str:
-    """Return the `run` command with these flags, as a shell takes it."""
+def _command(
+    study: str, overrides: Mapping[str, tuple[Any, str]], storage: str | None = None
+) -> str:
+    """Return the `run` command with these flags, as a shell takes it.
+
+    Args:
+        study: as it was given.
+        overrides: what the flags set.
+        storage: what stands for the address of a storage; default: the address, without a password.
+    """
     from gsvae_tune.study.passwords import without_password
 
     words = ["gsvae-tune", "run", study]
     for key, (value, flag) in overrides.items():
         secret = key == "storage" and isinstance(value, str)
-        shown = without_password(value) if secret else value
+        shown = (storage or without_password(value)) if secret else value
         name, sets, _ = flag.partition(" ")
         words.append(name)
         if sets:

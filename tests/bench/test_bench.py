@@ -100,6 +100,7 @@ def test_suggestions_are_timed_after_so_many_trials():
     assert all(ms > 0 for ms in found.values())
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_keys_it_promises(monkeypatch):
     monkeypatch.setattr(suite, "QUICK", TINY)
     words = ["bench", "member-epoch", "stacking", "suggest", "--quick", "--json"]
@@ -129,6 +130,7 @@ def test_compiling_is_measured():
     assert all("error" in row or row["speedup"] > 0 for row in found.values())
 
 
+@pytest.mark.slow
 def test_trials_sharing_a_device_are_measured_together():
     """On the CPU here: what differs on a GPU is the device's name."""
     found = suite.gpu(TINY, lambda _: None, device="cpu", counts=(1, 2))
@@ -142,7 +144,14 @@ def test_a_device_on_which_nothing_runs_is_said():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        signal.SIGTERM,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_benchmark_leaves_nothing_running(number):
     bench = subprocess.Popen(
         [sys.executable, "-m", "gsvae_tune.cli", "bench", "stacking"],

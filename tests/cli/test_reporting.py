@@ -113,6 +113,7 @@ def test_watching_a_study_that_is_over_writes_it_once(real_study, tmp_path, cli)
     assert 'http-equiv="refresh"' not in (tmp_path / "r.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_running_study_is_watched_until_its_end(tmp_path):
     run = [*COMMAND, "run", "smoke", "--trials", "3", "--epochs", "200", "--no-report"]
     study = tmp_path / "studies/smoke"

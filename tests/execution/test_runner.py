@@ -190,6 +190,7 @@ def test_too_large_a_batch_is_refused(smoke, run, tmp_path):
     assert not (tmp_path / "smoke" / "study.json").exists()
 
 
+@pytest.mark.slow
 def test_a_quarter_of_a_gpu_trains_exactly_four_at_once(smoke, run):
     config = smoke(
         resources__gpus_per_trial=0.25, resources__cpus_per_trial=0.25,
@@ -229,6 +230,7 @@ def children(pid):
     return below
 
 
+@pytest.mark.slow
 def test_a_killed_trial_process_goes_on_from_its_checkpoint(smoke, shared_ray, tmp_path):
     """SIGKILL of the process that trains: the trial ends under its own number, with its own curve."""
     import os
