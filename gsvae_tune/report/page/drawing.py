@@ -115,6 +115,7 @@ def _in_processes(
     context = multiprocessing.get_context("fork" if may_fork else "spawn")
     studies = [content.study for content in plan.contents]
     arguments = (studies, plan.folder, plan.kinds)
+    gc.freeze()  # what is loaded already is no garbage, and a copy need not look through it
     with ProcessPoolExecutor(processes, context, _begin, arguments) as pool:
         waiting: dict[Future[list[Shown]], range] = {
             pool.submit(_work, group): group for group in groups
